@@ -1,0 +1,82 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Gvk, Name};
+
+/// Whether everything of one kind in a cluster is known. Absence of an object means something only when its kind is
+/// [`Synced`](Completeness::Synced).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "state", content = "reason")]
+pub enum Completeness {
+    /// Every object of the kind is in the snapshot.
+    Synced,
+    /// The first listing has not ended yet.
+    Listing,
+    /// The cluster does not have the kind, so there can be no objects of it.
+    KindAbsent,
+    /// Objects may exist that could not be read, with the reason (forbidden, a file that does not parse, …).
+    Incomplete(String),
+}
+
+impl Completeness {
+    /// True if absence of an object of this kind means that it does not exist.
+    pub fn is_known(&self) -> bool {
+        matches!(self, Self::Synced | Self::KindAbsent)
+    }
+}
+
+/// What an agent tells about its cluster beside the objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClusterFacts {
+    /// Version of the agent, such as `0.1.0`.
+    pub agent_version: String,
+    /// Version of Kubernetes, empty when there is none (a fleet folder).
+    pub kubernetes_version: String,
+    /// Trust domain of each mesh by name of its `Mesh` object.
+    pub trust_domains: BTreeMap<Name, Name>,
+}
+
+/// What belongs to a snapshot as a whole; part of its digest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SnapshotMeta {
+    /// Completeness by kind; a kind that is not listed was not watched.
+    #[serde(with = "by_kind")]
+    pub completeness: BTreeMap<Gvk, Completeness>,
+    /// Facts of the cluster.
+    pub facts: ClusterFacts,
+}
+
+impl SnapshotMeta {
+    /// Kinds of which objects may be missing, with why.
+    pub fn incomplete(&self) -> impl Iterator<Item = (&Gvk, &Completeness)> {
+        self.completeness.iter().filter(|(_, state)| !state.is_known())
+    }
+}
+
+/// JSON has string keys only, so the map travels as a list.
+mod by_kind {
+    use serde::{Deserializer, Serializer};
+
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    struct Entry {
+        #[serde(flatten)]
+        gvk: Gvk,
+        completeness: Completeness,
+    }
+
+    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<Gvk, Completeness>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer
+            .collect_seq(map.iter().map(|(gvk, state)| Entry { gvk: gvk.clone(), completeness: state.clone() }))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<Gvk, Completeness>, D::Error> {
+        Ok(Vec::<Entry>::deserialize(deserializer)?.into_iter().map(|entry| (entry.gvk, entry.completeness)).collect())
+    }
+}

@@ -1,0 +1,29 @@
+//! The data model that every part of Meshrelay shares: immutable Kubernetes [`Object`]s, the [`Snapshot`] of a
+//! cluster, the [`Delta`] between two snapshots, and the fleet they make up.
+//!
+//! Nothing here does I/O or knows the time: what a cluster holds is a plain value that can be compared, hashed, sent
+//! and replayed.
+
+mod canonical;
+mod completeness;
+mod delta;
+mod fleet;
+mod hash;
+mod key;
+mod name;
+mod object;
+mod redact;
+mod sanitize;
+mod snapshot;
+
+pub use canonical::{canonical_json, to_yaml};
+pub use completeness::{ClusterFacts, Completeness, SnapshotMeta};
+pub use delta::Delta;
+pub use fleet::{ClusterSettings, Fleet, FleetSettings};
+pub use hash::{ContentHash, ParseHashError};
+pub use key::{Gvk, ObjectKey};
+pub use name::Name;
+pub use object::{Object, ObjectError};
+pub use redact::redacted;
+pub use sanitize::sanitize;
+pub use snapshot::{BUCKETS, Snapshot};

@@ -1,0 +1,4 @@
+//! Development tasks.
+fn main() -> anyhow::Result<()> {
+    Ok(())
+}
