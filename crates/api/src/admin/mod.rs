@@ -1,0 +1,11 @@
+//! Kinds that set up the fleet and its tenants, group `admin.gloo.solo.io`.
+
+mod kubernetes_cluster;
+mod root_trust_policy;
+mod workspace;
+mod workspace_settings;
+
+pub use kubernetes_cluster::*;
+pub use root_trust_policy::*;
+pub use workspace::*;
+pub use workspace_settings::*;

@@ -1,0 +1,9 @@
+//! Kinds that agents and the server write for each other, group `internal.gloo.solo.io`.
+
+mod discovered_gateway;
+mod issued_certificate;
+mod mesh;
+
+pub use discovered_gateway::*;
+pub use issued_certificate::*;
+pub use mesh::*;
