@@ -11,6 +11,9 @@ use crate::{Gvk, Name};
 pub enum Completeness {
     /// Every object of the kind is in the snapshot.
     Synced,
+    /// Objects of an earlier state are in force because the newest one could not be read, with the reason. None is
+    /// missing on that account.
+    Stale(String),
     /// The first listing has not ended yet.
     Listing,
     /// The cluster does not have the kind, so there can be no objects of it.
@@ -22,7 +25,16 @@ pub enum Completeness {
 impl Completeness {
     /// True if absence of an object of this kind means that it does not exist.
     pub fn is_known(&self) -> bool {
-        matches!(self, Self::Synced | Self::KindAbsent)
+        self.doubt().is_none()
+    }
+
+    /// Why absence of an object of this kind does not mean that it does not exist.
+    pub fn doubt(&self) -> Option<&str> {
+        match self {
+            Self::Synced | Self::KindAbsent | Self::Stale(_) => None,
+            Self::Listing => Some("the first listing has not ended yet"),
+            Self::Incomplete(reason) => Some(reason),
+        }
     }
 }
 
@@ -38,21 +50,30 @@ pub struct ClusterFacts {
     pub trust_domains: BTreeMap<Name, Name>,
 }
 
-/// What belongs to a snapshot as a whole; part of its digest.
+/// What belongs to a snapshot as a whole; part of its digest, so that a new field needs a new protocol version: a peer that
+/// does not know it would never find the digest that it was told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SnapshotMeta {
-    /// Completeness by kind; a kind that is not listed was not watched.
+    /// Completeness by kind.
     #[serde(with = "by_kind")]
     pub completeness: BTreeMap<Gvk, Completeness>,
+    /// Why objects of any kind may be missing, of kinds that are not listed too; `None` when there is no such reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
     /// Facts of the cluster.
     pub facts: ClusterFacts,
 }
 
 impl SnapshotMeta {
-    /// Kinds of which objects may be missing, with why.
-    pub fn incomplete(&self) -> impl Iterator<Item = (&Gvk, &Completeness)> {
-        self.completeness.iter().filter(|(_, state)| !state.is_known())
+    /// Why absence of an object of this kind does not mean that it does not exist; `None` when it does mean that.
+    pub fn doubt_about(&self, gvk: &Gvk) -> Option<&str> {
+        self.doubt.as_deref().or_else(|| self.completeness.get(gvk)?.doubt())
+    }
+
+    /// The first reason why absence of some object does not mean that it does not exist.
+    pub fn any_doubt(&self) -> Option<&str> {
+        self.doubt.as_deref().or_else(|| self.completeness.values().find_map(Completeness::doubt))
     }
 }
 
@@ -69,9 +90,11 @@ mod by_kind {
         completeness: Completeness,
     }
 
-    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<Gvk, Completeness>, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer
-            .collect_seq(map.iter().map(|(gvk, state)| Entry { gvk: gvk.clone(), completeness: state.clone() }))
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<Gvk, Completeness>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map.iter().map(|(gvk, state)| Entry { gvk: gvk.clone(), completeness: state.clone() }))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(

@@ -154,8 +154,10 @@ mod tests {
 
     #[test]
     fn equal_values_have_equal_hashes_whatever_the_order_of_keys() {
-        let one = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "n"}, "spec": {}});
-        let two = json!({"spec": {}, "metadata": {"namespace": "n", "name": "a"}, "kind": "Service", "apiVersion": "v1"});
+        let one =
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "n"}, "spec": {}});
+        let two =
+            json!({"spec": {}, "metadata": {"namespace": "n", "name": "a"}, "kind": "Service", "apiVersion": "v1"});
         let (one, two) = (Object::from_value(&one).unwrap(), Object::from_value(&two).unwrap());
         assert_eq!(one, two);
         assert_eq!(one.key().to_string(), "Service n/a");

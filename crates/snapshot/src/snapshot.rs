@@ -79,7 +79,7 @@ impl Snapshot {
     fn bucket_mut(&mut self, index: usize) -> &mut Bucket {
         let buckets = Arc::make_mut(&mut self.buckets);
         if buckets.is_empty() {
-            buckets.resize_with(BUCKETS, Arc::default);
+            buckets.resize(BUCKETS, Arc::default());
         }
         let bucket = Arc::make_mut(&mut buckets[index]);
         bucket.digest = OnceLock::new();

@@ -1,0 +1,416 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use meshrelay_snapshot::{ContentHash, Name, Object, ObjectKey, Snapshot, to_yaml};
+use serde_json::Value;
+
+use crate::contents::read_file;
+use crate::folder::{Stamp, notation};
+use crate::manifest::parse_manifest;
+use crate::{ApplyError, ApplyFailure, ApplyMode, ApplyOutcome, Notation, object_path, order, ownership};
+
+/// Beginning and end of the names of files that are being written; a crash leaves one at most.
+const TEMPORARY: (&str, &str) = (".meshrelay-", ".tmp");
+
+/// One of our files as we left it.
+#[derive(Clone, Debug)]
+struct Written {
+    key: ObjectKey,
+    /// Hash of the object without our labels.
+    content: ContentHash,
+    /// Stamp of the file; another one means that somebody else wrote it.
+    stamp: Stamp,
+}
+
+/// One thing to do. Steps are independent: after any number of them every file is whole.
+#[derive(Clone, Debug)]
+enum Step {
+    Write { path: PathBuf, key: ObjectKey, content: ContentHash, value: Value },
+    Delete { path: PathBuf, key: ObjectKey },
+}
+
+/// Applies desired objects into a folder, one file per object.
+#[derive(Debug)]
+pub(super) struct Applier {
+    folder: PathBuf,
+    cluster: Name,
+    /// Our files by path below the folder; not known until the folder was read without an error.
+    written: Option<BTreeMap<PathBuf, Written>>,
+}
+
+impl Applier {
+    pub(super) fn new(folder: PathBuf, cluster: Name) -> Self {
+        Self { folder, cluster, written: None }
+    }
+
+    /// See [`crate::Cluster::apply`].
+    pub(super) fn apply(&mut self, desired: &Snapshot, mode: ApplyMode) -> ApplyOutcome {
+        let mut outcome = ApplyOutcome::default();
+        for step in self.plan(desired, mode, &mut outcome) {
+            let (key, applied) = match &step {
+                Step::Write { key, .. } => (key.clone(), true),
+                Step::Delete { key, .. } => (key.clone(), false),
+            };
+            match self.execute(step) {
+                Ok(true) if applied => outcome.applied.push(key),
+                Ok(true) => outcome.deleted.push(key),
+                Ok(false) => {}
+                Err(error) => outcome.failed.push(ApplyFailure { key, error }),
+            }
+        }
+        outcome
+    }
+
+    /// See [`crate::Cluster::current`].
+    pub(super) fn current(&mut self) -> Result<Snapshot, ApplyError> {
+        let (written, objects) = self.scan()?;
+        self.written = Some(written);
+        Ok(objects.into_iter().map(Into::into).collect())
+    }
+
+    /// What is to be done, in the order of dependencies: writes first, then deletions the other way round.
+    fn plan(&mut self, desired: &Snapshot, mode: ApplyMode, outcome: &mut ApplyOutcome) -> Vec<Step> {
+        if self.written.is_none() {
+            match self.scan() {
+                Ok((written, _)) => self.written = Some(written),
+                // Nothing is deleted of what cannot be seen; writing is tried, and fails object by object if it must.
+                Err(error) => tracing::warn!(%error, "what is applied is not known, so nothing will be deleted"),
+            }
+        }
+        let nothing = BTreeMap::new();
+        let written = self.written.as_ref().unwrap_or(&nothing);
+        let mut steps = Vec::new();
+        let mut wanted: BTreeMap<PathBuf, &ObjectKey> = BTreeMap::new();
+        for object in order::for_creation(desired.iter().map(AsRef::as_ref)) {
+            let (path, key) = (object_path(object.key()), object.key().clone());
+            if let Some(winner) = wanted.get(&path) {
+                let error = ApplyError::TwoVersions { winner: winner.gvk.api_version() };
+                outcome.failed.push(ApplyFailure { key, error });
+                continue;
+            }
+            wanted.insert(path.clone(), object.key());
+            let as_left = written.get(&path).is_some_and(|file| {
+                file.content == object.hash() && self.stamp(&path).is_ok_and(|stamp| stamp == Some(file.stamp))
+            });
+            if as_left {
+                outcome.unchanged += 1;
+                continue;
+            }
+            match ownership::claim(object, &self.cluster) {
+                Ok(value) => steps.push(Step::Write { path, key, content: object.hash(), value }),
+                Err(error) => {
+                    let error = ApplyError::Malformed { reason: error.to_string() };
+                    outcome.failed.push(ApplyFailure { key, error });
+                }
+            }
+        }
+        let mut rest: Vec<(PathBuf, ObjectKey)> = written
+            .iter()
+            .filter(|(path, _)| !wanted.contains_key(*path))
+            .map(|(path, file)| (path.clone(), file.key.clone()))
+            .collect();
+        order::for_deletion(&mut rest, |(_, key)| key);
+        match mode {
+            ApplyMode::Complete => steps.extend(rest.into_iter().map(|(path, key)| Step::Delete { path, key })),
+            ApplyMode::AddOnly => outcome.held = rest.into_iter().map(|(_, key)| key).collect(),
+        }
+        steps
+    }
+
+    /// True if something was done.
+    fn execute(&mut self, step: Step) -> Result<bool, ApplyError> {
+        match step {
+            Step::Write { path, key, content, value } => {
+                self.check_place(&path)?;
+                let secret = key.gvk.kind == "Secret";
+                let stamp =
+                    self.replace(&path, &to_yaml(&value), secret).map_err(|error| self.failed(&path, &error))?;
+                if let Some(written) = &mut self.written {
+                    written.insert(path, Written { key, content, stamp });
+                }
+                Ok(true)
+            }
+            Step::Delete { path, .. } => {
+                // A file that somebody made their own stays, and is ours no more.
+                let ours = match self.check_place(&path) {
+                    Ok(()) => true,
+                    Err(ApplyError::NotOurs { .. }) => false,
+                    Err(error) => return Err(error),
+                };
+                let full = self.folder.join(&path);
+                if ours {
+                    match fs::remove_file(&full) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.failed(&path, &error)),
+                        _ => {}
+                    }
+                    // The namespace's folder goes with its last file; it does not if there is anything else in it.
+                    let _ = full.parent().map(fs::remove_dir);
+                }
+                if let Some(written) = &mut self.written {
+                    written.remove(&path);
+                }
+                Ok(ours)
+            }
+        }
+    }
+
+    /// Succeeds if there is nothing at the path, or a file that may be replaced: one of ours, or an empty one, in which
+    /// nobody can lose anything and which a power cut may have left of one of ours.
+    fn check_place(&self, path: &Path) -> Result<(), ApplyError> {
+        let full = self.folder.join(path);
+        let not_ours = || ApplyError::NotOurs { place: full.display().to_string() };
+        match self.stamp(path).map_err(|error| self.failed(path, &error))? {
+            None => return Ok(()),
+            Some(stamp) => {
+                let known = self.written.as_ref().and_then(|written| written.get(path));
+                if known.is_some_and(|file| file.stamp == stamp) {
+                    return Ok(());
+                }
+            }
+        }
+        if !fs::symlink_metadata(&full).is_ok_and(|metadata| metadata.is_file()) {
+            return Err(not_ours());
+        }
+        let bytes = read_file(&full).map_err(|error| self.failed(path, &error))?;
+        if bytes.is_empty() || self.ours(&bytes).is_some() { Ok(()) } else { Err(not_ours()) }
+    }
+
+    /// Stamp of whatever is at the path, links not followed; `None` if there is nothing.
+    fn stamp(&self, path: &Path) -> io::Result<Option<Stamp>> {
+        match fs::symlink_metadata(self.folder.join(path)) {
+            Ok(metadata) => Ok(Some(Stamp::of(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a whole new file in place of what is there, in one step that a reader sees entirely or not at all.
+    fn replace(&self, path: &Path, text: &str, secret: bool) -> io::Result<Stamp> {
+        let full = self.folder.join(path);
+        let parent = full.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(parent)?;
+        // One writer at a time, so one name is enough.
+        let temporary = parent.join(format!("{}{}{}", TEMPORARY.0, std::process::id(), TEMPORARY.1));
+        let result = write_new(&temporary, text, secret).and_then(|()| fs::rename(&temporary, &full));
+        if result.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        result?;
+        Ok(Stamp::of(&fs::symlink_metadata(&full)?))
+    }
+
+    /// Reads what is applied: all files of ours below the folder. Files that a crash left half-written are removed.
+    fn scan(&self) -> Result<(BTreeMap<PathBuf, Written>, Vec<Object>), ApplyError> {
+        let mut written = BTreeMap::new();
+        let mut objects = Vec::new();
+        for namespace in self.entries(Path::new(""))? {
+            if !self.folder.join(&namespace).is_dir() {
+                continue;
+            }
+            for path in self.entries(&namespace)? {
+                let full = self.folder.join(&path);
+                if is_temporary(&path) {
+                    let _ = fs::remove_file(&full);
+                    continue;
+                }
+                let is_yaml = path.to_str().is_some_and(|path| notation(path) == Some(Notation::Yaml));
+                if !is_yaml {
+                    continue;
+                }
+                let unreadable = |error: io::Error| unreadable(&full, &error);
+                let Some(stamp) = self.stamp(&path).map_err(unreadable)? else { continue };
+                let bytes = read_file(&full).map_err(unreadable)?;
+                if let Some(object) = self.ours(&bytes) {
+                    let (key, content) = (object.key().clone(), object.hash());
+                    written.insert(path, Written { key, content, stamp });
+                    objects.push(object);
+                }
+            }
+        }
+        Ok((written, objects))
+    }
+
+    /// Paths in a folder, relative to the output folder; none if it does not exist.
+    fn entries(&self, path: &Path) -> Result<Vec<PathBuf>, ApplyError> {
+        let full = self.folder.join(path);
+        let list =
+            || fs::read_dir(&full)?.map(|entry| Ok(path.join(entry?.file_name()))).collect::<io::Result<Vec<_>>>();
+        match list() {
+            Ok(mut paths) => {
+                paths.sort_unstable();
+                Ok(paths)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(unreadable(&full, &error)),
+        }
+    }
+
+    /// The object of a file without our labels; `None` if the file is not ours.
+    fn ours(&self, bytes: &[u8]) -> Option<Object> {
+        let mut documents = parse_manifest(bytes, Notation::Yaml);
+        let only = documents.pop().filter(|_| documents.is_empty())?;
+        ownership::release(only.content.ok()?, &self.cluster)
+    }
+
+    fn failed(&self, path: &Path, error: &io::Error) -> ApplyError {
+        ApplyError::Failed { place: self.folder.join(path).display().to_string(), reason: error.to_string() }
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> ApplyError {
+    ApplyError::Unreadable { place: path.display().to_string(), reason: error.to_string() }
+}
+
+fn is_temporary(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1)
+}
+
+fn write_new(path: &Path, text: &str, secret: bool) -> io::Result<()> {
+    use std::io::Write;
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    if secret {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = secret;
+    options.open(path)?.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(kind: &str, name: &str, content: u32) -> Arc<Object> {
+        let group = if kind == "AuthorizationPolicy" { "security.istio.io" } else { "networking.istio.io" };
+        Arc::new(
+            Object::from_value(&json!({
+                "apiVersion": format!("{group}/v1beta1"), "kind": kind,
+                "metadata": {"name": name, "namespace": "shop", "labels": {"app": "a"}}, "spec": {"content": content},
+            }))
+            .unwrap(),
+        )
+    }
+
+    fn snapshot(objects: &[(&str, &str, u32)]) -> Snapshot {
+        objects.iter().map(|(kind, name, content)| object(kind, name, *content)).collect()
+    }
+
+    fn applier(folder: &Path) -> Applier {
+        Applier::new(folder.to_owned(), "one".into())
+    }
+
+    fn kinds(keys: &[ObjectKey]) -> Vec<&str> {
+        keys.iter().map(|key| key.gvk.kind.as_str()).collect()
+    }
+
+    const ALL: [(&str, &str, u32); 5] = [
+        ("AuthorizationPolicy", "e", 1),
+        ("VirtualService", "d", 1),
+        ("Gateway", "c", 1),
+        ("ServiceEntry", "b", 1),
+        ("DestinationRule", "a", 1),
+    ];
+
+    #[test]
+    fn created_in_the_order_of_dependencies_and_deleted_in_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut applier = applier(folder.path());
+        let outcome = applier.apply(&snapshot(&ALL), ApplyMode::Complete);
+        let order = ["DestinationRule", "ServiceEntry", "Gateway", "VirtualService", "AuthorizationPolicy"];
+        assert_eq!(kinds(&outcome.applied), order);
+        let outcome = applier.apply(&Snapshot::new(), ApplyMode::Complete);
+        let order = ["AuthorizationPolicy", "VirtualService", "Gateway", "DestinationRule", "ServiceEntry"];
+        assert_eq!(kinds(&outcome.deleted), order);
+        assert!(!folder.path().join("shop").exists(), "the folder goes with its last file");
+    }
+
+    #[test]
+    fn stopped_after_any_step_every_file_is_whole_and_the_next_apply_converges() {
+        let (before, after) =
+            (snapshot(&ALL), snapshot(&[ALL[0], ("VirtualService", "d", 2), ("Gateway", "c", 2), ("Sidecar", "f", 1)]));
+        let valid: Vec<_> = before.iter().chain(after.iter()).map(|object| object.hash()).collect();
+        for steps in 0.. {
+            let folder = tempfile::tempdir().unwrap();
+            applier(folder.path()).apply(&before, ApplyMode::Complete);
+            let mut crashing = applier(folder.path());
+            let plan = crashing.plan(&after, ApplyMode::Complete, &mut ApplyOutcome::default());
+            let total = plan.len();
+            for step in plan.into_iter().take(steps) {
+                crashing.execute(step).unwrap();
+            }
+            fs::create_dir_all(folder.path().join("shop")).unwrap();
+            fs::write(folder.path().join("shop/.meshrelay-7.tmp"), "apiVersion: v1\nki").unwrap();
+            drop(crashing);
+
+            let mut restarted = applier(folder.path());
+            let held = restarted.current().unwrap();
+            assert!(held.iter().all(|object| valid.contains(&object.hash())), "after {steps} steps: {held:?}");
+            restarted.apply(&after, ApplyMode::Complete);
+            assert_eq!(restarted.current().unwrap(), after, "after {steps} steps");
+            let files = fs::read_dir(folder.path().join("shop")).unwrap().count();
+            assert_eq!(files, after.len(), "nothing else is left after {steps} steps");
+            if steps > total {
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_file_in_the_way_is_replaced_and_anything_else_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let shop = folder.path().join("shop");
+        fs::create_dir_all(shop.join("virtualservice-folder.yaml")).unwrap();
+        fs::write(shop.join("gateway-empty.yaml"), "").unwrap();
+        fs::write(shop.join("gateway-broken.yaml"), "{").unwrap();
+        let desired = snapshot(&[
+            ("Gateway", "empty", 1),
+            ("Gateway", "broken", 1),
+            ("VirtualService", "folder", 1),
+            ("VirtualService", "free", 1),
+        ]);
+        let outcome = applier(folder.path()).apply(&desired, ApplyMode::Complete);
+        assert_eq!(
+            outcome.applied,
+            [object("Gateway", "empty", 1).key().clone(), object("VirtualService", "free", 1).key().clone()]
+        );
+        let failed: Vec<_> = outcome.failed.iter().map(|failure| failure.key.name.as_str()).collect();
+        assert_eq!(failed, ["broken", "folder"]);
+        let not_ours = |failure: &ApplyFailure| matches!(failure.error, ApplyError::NotOurs { .. });
+        assert!(outcome.failed.iter().all(not_ours), "{outcome:?}");
+        assert_eq!(fs::read_to_string(shop.join("gateway-broken.yaml")).unwrap(), "{");
+    }
+
+    #[test]
+    fn one_object_under_two_versions_is_written_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut value = object("Gateway", "a", 1).value();
+        value["apiVersion"] = json!("networking.istio.io/v1");
+        let other = Arc::new(Object::from_value(&value).unwrap());
+        let desired: Snapshot = [object("Gateway", "a", 1), other].into_iter().collect();
+        let outcome = applier(folder.path()).apply(&desired, ApplyMode::Complete);
+        assert_eq!((outcome.applied.len(), outcome.failed.len()), (1, 1));
+        assert!(outcome.failed[0].error.to_string().ends_with("networking.istio.io/v1 is in force (MR0422)"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn secrets_are_readable_by_their_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a", "namespace": "n"}});
+        let desired: Snapshot = [Arc::new(Object::from_value(&secret).unwrap())].into_iter().collect();
+        applier(folder.path()).apply(&desired, ApplyMode::Complete);
+        let mode = fs::metadata(folder.path().join("n/secret-a.yaml")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

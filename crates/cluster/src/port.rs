@@ -1,0 +1,109 @@
+use std::future::Future;
+use std::sync::Arc;
+
+use meshrelay_snapshot::{Name, ObjectKey, Snapshot};
+use tokio::sync::watch;
+
+use crate::FileProblem;
+
+/// What a cluster holds right now, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterView {
+    /// The objects as the cluster has them, not sanitised, with the completeness of each watched kind.
+    pub snapshot: Snapshot,
+    /// What could not be read, in the order of files and lines.
+    pub problems: Vec<FileProblem>,
+}
+
+/// Whether absence from the desired state is an order to delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApplyMode {
+    /// The desired state is all there is to be: what we own beside it goes.
+    Complete,
+    /// The desired state may lack objects: what we own beside it stays, and is reported as held.
+    AddOnly,
+}
+
+/// One object that could not be applied or deleted; the others were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplyFailure {
+    /// The object.
+    pub key: ObjectKey,
+    /// Why.
+    pub error: ApplyError,
+}
+
+/// Why an object was not applied or deleted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// Something of the user's has the place.
+    #[error("expected no object or one of ours at {place}, found one without our labels: remove or rename it (MR0420)")]
+    NotOurs {
+        /// The file or object that is in the way.
+        place: String,
+    },
+    /// The write or the delete failed.
+    #[error("cannot write {place}: {reason} (MR0421)")]
+    Failed {
+        /// The file or object.
+        place: String,
+        /// What the file system or the API server said.
+        reason: String,
+    },
+    /// Two desired objects differ in nothing but their API version, so they are one object.
+    #[error("the same object is wanted under two API versions, {winner} is in force (MR0422)")]
+    TwoVersions {
+        /// `apiVersion` of the one that was applied.
+        winner: String,
+    },
+    /// The desired object cannot carry our labels.
+    #[error("not a kubernetes object: {reason} (MR0423)")]
+    Malformed {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What is applied cannot be read back.
+    #[error("cannot read {place}: {reason} (MR0424)")]
+    Unreadable {
+        /// The folder or kind.
+        place: String,
+        /// What the file system or the API server said.
+        reason: String,
+    },
+}
+
+/// What one [`Cluster::apply`] did, object by object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApplyOutcome {
+    /// Created or changed, in the order in which it was done.
+    pub applied: Vec<ObjectKey>,
+    /// Deleted, in the order in which it was done.
+    pub deleted: Vec<ObjectKey>,
+    /// Number of objects that already were as desired.
+    pub unchanged: usize,
+    /// Ours and not desired, but kept, because the desired state was not complete or because what is applied could not
+    /// all be read.
+    pub held: Vec<ObjectKey>,
+    /// What could not be done.
+    pub failed: Vec<ApplyFailure>,
+}
+
+/// A cluster: a Kubernetes API or a directory of manifests.
+pub trait Cluster: Send + Sync + 'static {
+    /// Name of the cluster.
+    fn name(&self) -> &Name;
+
+    /// What the cluster holds, now and whenever it changes. The first value is a complete listing.
+    fn watch(&self) -> watch::Receiver<Arc<ClusterView>>;
+
+    /// Makes the cluster hold the desired objects, with our ownership labels on each. Only objects that bear these
+    /// labels are ever overwritten or deleted. Can be stopped and repeated at any time: every object is either as
+    /// it was or as desired.
+    fn apply(&self, desired: &Snapshot, mode: ApplyMode) -> impl Future<Output = ApplyOutcome> + Send;
+
+    /// What is applied, as [`Cluster::apply`] was given it: for an agent that starts again.
+    ///
+    /// # Errors
+    /// When some of it cannot be read: then nothing is known about what is absent.
+    fn current(&self) -> impl Future<Output = Result<Snapshot, ApplyError>> + Send;
+}
