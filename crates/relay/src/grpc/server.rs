@@ -1,0 +1,385 @@
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use meshrelay_snapshot::{Name, Snapshot};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::drive::{Clock, Control, WRITE_AHEAD, Wires, drive};
+use super::status::{end_of_client, status_of, to_status};
+use super::{Caller, Hub, Notice, Peer, Registrar, Registration, Traffic, proto};
+use crate::presence::{Direction, Presence};
+use crate::wire::{Frame, Hello, codec};
+use crate::{
+    ApplyReport, End, Limits, Received, Receiver, Refusal, RefusalReason, Sender, Sent, Setup, Timing, check_software,
+    negotiate,
+};
+
+/// How the service works.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Identifies this process in hellos.
+    pub instance: String,
+    /// Version of the server.
+    pub software_version: String,
+    /// True if streams need a valid client certificate of their cluster.
+    pub require_certificate: bool,
+    /// What streams may hold.
+    pub limits: Limits,
+    /// Deadlines of streams.
+    pub timing: Timing,
+    /// How long a new stream may take to say hello.
+    pub hello_deadline: Duration,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            instance: "server".to_owned(),
+            software_version: env!("CARGO_PKG_VERSION").to_owned(),
+            require_certificate: true,
+            limits: Limits::default(),
+            timing: Timing::default(),
+            hello_deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+struct Shared<R, H> {
+    registrar: R,
+    hub: Arc<H>,
+    settings: ServerSettings,
+    streams: Arc<Streams>,
+    clock: Clock,
+}
+
+/// The streams that are open, for those who want to end them.
+#[derive(Debug, Default)]
+struct Streams {
+    presence: Mutex<Presence<watch::Sender<Control>>>,
+    /// What each agent is known to hold of its output, kept to make deltas from after a reconnect.
+    bases: Mutex<BTreeMap<Name, Arc<Snapshot>>>,
+    draining: Mutex<Option<String>>,
+    traffic: Traffic,
+}
+
+/// The relay's gRPC service.
+pub struct RelayService<R, H> {
+    shared: Arc<Shared<R, H>>,
+}
+
+impl<R, H> std::fmt::Debug for RelayService<R, H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RelayService").field("settings", &self.shared.settings).finish_non_exhaustive()
+    }
+}
+
+/// Ends streams from outside and tells what passed.
+#[derive(Clone, Debug)]
+pub struct RelayHandle {
+    streams: Arc<Streams>,
+}
+
+impl RelayHandle {
+    /// Ends the streams of a cluster and tells its agent why, as when it is no longer registered.
+    pub fn disconnect(&self, cluster: &str, refusal: &Refusal) {
+        self.streams.bases.lock().remove(cluster);
+        for stream in self.streams.presence.lock().streams_of(cluster) {
+            stream.send_replace(Control::End(End::Refused(refusal.clone())));
+        }
+    }
+
+    /// Asks all agents to connect to another replica, and refuses new streams from now on.
+    pub fn drain(&self, message: &str) {
+        *self.streams.draining.lock() = Some(message.to_owned());
+        for stream in self.streams.presence.lock().streams() {
+            stream.send_replace(Control::Drain(message.to_owned()));
+        }
+    }
+
+    /// Number of open streams.
+    pub fn open_streams(&self) -> usize {
+        self.streams.presence.lock().streams().count()
+    }
+
+    /// What passed through all streams.
+    pub fn traffic(&self) -> &Traffic {
+        &self.streams.traffic
+    }
+}
+
+/// The place of a stream among those that are open, given back whatever becomes of it.
+struct Claim {
+    streams: Arc<Streams>,
+    cluster: Name,
+    direction: Direction,
+    number: u64,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.streams.presence.lock().release(&self.cluster, self.direction, self.number);
+    }
+}
+
+/// A stream whose caller was accepted.
+struct Accepted {
+    setup: Setup,
+    cluster: Name,
+    claim: Claim,
+    control: watch::Receiver<Control>,
+    incoming: Streaming<proto::Frame>,
+    outgoing: mpsc::Sender<proto::Frame>,
+    status: oneshot::Sender<Status>,
+}
+
+type FrameStream = Pin<Box<dyn Stream<Item = Result<proto::Frame, Status>> + Send>>;
+
+impl<R: Registrar, H: Hub> RelayService<R, H> {
+    /// A service in front of `hub`.
+    pub fn new(registrar: R, hub: Arc<H>, settings: ServerSettings) -> Self {
+        let (streams, clock) = (Arc::default(), Clock::start());
+        Self { shared: Arc::new(Shared { registrar, hub, settings, streams, clock }) }
+    }
+
+    /// Ends streams from outside and tells what passed.
+    pub fn handle(&self) -> RelayHandle {
+        RelayHandle { streams: Arc::clone(&self.shared.streams) }
+    }
+
+    /// The service for a router, with the limits on messages that the settings imply.
+    pub fn into_server(self) -> proto::relay_server::RelayServer<Self> {
+        let limit = self.shared.settings.limits.message_bytes();
+        proto::relay_server::RelayServer::new(self).max_decoding_message_size(limit).max_encoding_message_size(limit)
+    }
+}
+
+impl<R: Registrar, H: Hub> Shared<R, H> {
+    fn refuse(&self, cluster: &str, refusal: &Refusal) -> Status {
+        tracing::info!(cluster, code = refusal.reason.code(), reason = %refusal.message, "refused a caller");
+        self.hub.on_refused(cluster, refusal);
+        to_status(refusal)
+    }
+
+    async fn hello(&self, incoming: &mut Streaming<proto::Frame>) -> Result<Hello, Refusal> {
+        let refuse = |found: String| {
+            let message = format!("expected a hello within {:?}, found {found}", self.settings.hello_deadline);
+            Refusal::new(RefusalReason::Handshake, message)
+        };
+        let first = tokio::time::timeout(self.settings.hello_deadline, incoming.message()).await;
+        let frame = match first {
+            Ok(Ok(Some(frame))) => frame,
+            Ok(Ok(None)) => return Err(refuse("the end of the stream".to_owned())),
+            Ok(Err(status)) => return Err(refuse(status.message().to_owned())),
+            Err(_) => return Err(refuse("nothing".to_owned())),
+        };
+        self.streams.traffic.received(&frame);
+        match codec::decode(frame) {
+            Ok(Frame::Hello(hello)) => Ok(hello),
+            Ok(frame) => Err(refuse(format!("a {} frame", frame.name()))),
+            Err(error) => Err(refuse(error.to_string())),
+        }
+    }
+
+    fn check(&self, caller: &Caller, ours: &Hello) -> Result<(), Refusal> {
+        let claimed = &caller.hello.cluster;
+        if let Some(message) = &*self.streams.draining.lock() {
+            return Err(Refusal::new(RefusalReason::Draining, message));
+        }
+        negotiate(ours, &caller.hello)?;
+        match &caller.peer.certificate {
+            Some(certificate) if certificate.cluster != *claimed => {
+                let message = format!(
+                    "expected the certificate of cluster {claimed}, found the one of cluster {}",
+                    certificate.cluster
+                );
+                return Err(Refusal::new(RefusalReason::ForeignCertificate, message));
+            }
+            Some(certificate) if certificate.expired => {
+                let message = format!(
+                    "expected a valid certificate of cluster {claimed}, found one that has expired; the agent has to \
+                     register again"
+                );
+                return Err(Refusal::new(RefusalReason::ExpiredCertificate, message));
+            }
+            None if self.settings.require_certificate => {
+                let message = format!("expected a client certificate of cluster {claimed}, found none; register first");
+                return Err(Refusal::new(RefusalReason::NoCertificate, message));
+            }
+            _ => {}
+        }
+        self.hub.authorize(caller)
+    }
+
+    async fn accept(
+        &self,
+        request: Request<Streaming<proto::Frame>>,
+        direction: Direction,
+    ) -> Result<(Accepted, FrameStream), Status> {
+        let (peer, token) = (peer_of(&request), bearer(&request));
+        let mut incoming = request.into_inner();
+        let hello = self.hello(&mut incoming).await.map_err(|refusal| self.refuse("", &refusal))?;
+        let cluster = hello.cluster.clone();
+        let ours = Hello {
+            cluster: cluster.clone(),
+            instance: self.settings.instance.clone(),
+            software_version: self.settings.software_version.clone(),
+            max_object_bytes: self.settings.limits.object_bytes as u64,
+            max_chunk_bytes: self.settings.limits.chunk_bytes as u64,
+            ..Hello::default()
+        };
+        let caller = Caller { hello: hello.clone(), peer: peer.clone(), token, direction };
+        let (end, control) = watch::channel(Control::Run);
+        let claim = self
+            .check(&caller, &ours)
+            .and_then(|()| self.streams.presence.lock().claim(&cluster, &hello.instance, direction, end));
+        let (number, replaced) = claim.map_err(|refusal| self.refuse(&cluster, &refusal))?;
+        let claim = Claim { streams: Arc::clone(&self.streams), cluster: cluster.clone(), direction, number };
+        if let Some(older) = replaced {
+            // Only when the older stream can commit nothing any more does the newer look at what is held.
+            older.send_replace(Control::End(End::Superseded));
+            older.closed().await;
+        }
+        let (outgoing, frames) = mpsc::channel(WRITE_AHEAD);
+        let (status, ended) = oneshot::channel();
+        let tail = futures::stream::once(ended).filter_map(async |status| status.ok().map(Err));
+        let stream: FrameStream = Box::pin(ReceiverStream::new(frames).map(Ok).chain(tail));
+        let setup = Setup {
+            hello: ours,
+            peer: Some(hello.clone()),
+            limits: self.settings.limits.clone(),
+            timing: self.settings.timing.clone(),
+            now: self.clock.now(),
+        };
+        tracing::info!(%cluster, direction = direction.label(), version = %hello.software_version, "agent connected");
+        self.hub.on_notice(&cluster, direction, Notice::Connected { hello, peer });
+        Ok((Accepted { setup, cluster, claim, control, incoming, outgoing, status }, stream))
+    }
+
+    fn finish(&self, accepted: Accepted, direction: Direction, end: End) {
+        let cluster = accepted.cluster;
+        tracing::info!(%cluster, direction = direction.label(), code = end.code(), %end, "agent disconnected");
+        drop(accepted.claim);
+        if let Some(status) = status_of(&end) {
+            // The client may be gone; then nobody is there to be told.
+            let _ = accepted.status.send(status);
+        }
+        self.hub.on_notice(&cluster, direction, Notice::Disconnected(end));
+        // Only now may a stream that replaces this one look at what is held.
+        drop(accepted.control);
+    }
+
+    async fn run_push(self: Arc<Self>, mut accepted: Accepted) {
+        let cluster = accepted.cluster.clone();
+        let mut receiver = Receiver::new(accepted.setup.clone(), self.hub.held_input(&cluster));
+        let (_never, mut inputs) = watch::channel(None::<ApplyReport>);
+        let wires = Wires {
+            incoming: &mut accepted.incoming,
+            outgoing: &accepted.outgoing,
+            inputs: &mut inputs,
+            control: &mut accepted.control,
+            traffic: &self.streams.traffic,
+            clock: self.clock,
+            failed: end_of_client,
+        };
+        let on_event = |_: &mut Receiver, event| match event {
+            Received::Opened(_) => {}
+            Received::Committed(held) => self.hub.on_input(&cluster, held),
+            Received::Rejected { reason, message } => {
+                tracing::warn!(%cluster, code = reason.code(), message, "refused a transfer");
+                self.hub.on_notice(&cluster, Direction::Push, Notice::Rejected { reason, message });
+            }
+        };
+        let end = drive(&mut receiver, wires, |receiver, _, report| receiver.report(report), on_event).await;
+        self.finish(accepted, Direction::Push, end);
+    }
+
+    async fn run_pull(self: Arc<Self>, mut accepted: Accepted) {
+        let cluster = accepted.cluster.clone();
+        let mut outputs = self.hub.outputs(&cluster);
+        let target = outputs.borrow_and_update().clone();
+        let base = self.streams.bases.lock().get(&cluster).cloned();
+        let mut sender = Sender::new(accepted.setup.clone(), target, base);
+        let wires = Wires {
+            incoming: &mut accepted.incoming,
+            outgoing: &accepted.outgoing,
+            inputs: &mut outputs,
+            control: &mut accepted.control,
+            traffic: &self.streams.traffic,
+            clock: self.clock,
+            failed: end_of_client,
+        };
+        let on_event = |sender: &mut Sender, event| {
+            let notice = match event {
+                Sent::Opened(_) => return,
+                Sent::Acknowledged { version, digest, kind } => {
+                    if let Some(base) = sender.base() {
+                        self.streams.bases.lock().insert(cluster.clone(), Arc::clone(base));
+                    }
+                    Notice::Acknowledged { version, digest, kind }
+                }
+                Sent::Withheld(withheld) => Notice::Withheld(withheld),
+                Sent::Nacked { reason, message } => {
+                    tracing::warn!(%cluster, code = reason.code(), message, "the agent refused a transfer");
+                    Notice::Rejected { reason, message }
+                }
+                Sent::Report(report) => Notice::Applied(report),
+            };
+            self.hub.on_notice(&cluster, Direction::Pull, notice);
+        };
+        let end = drive(&mut sender, wires, |sender, now, target| sender.set_target(now, target), on_event).await;
+        self.finish(accepted, Direction::Pull, end);
+    }
+}
+
+#[tonic::async_trait]
+impl<R: Registrar, H: Hub> proto::relay_server::Relay for RelayService<R, H> {
+    type PushStream = FrameStream;
+    type PullStream = FrameStream;
+
+    async fn register(
+        &self,
+        request: Request<proto::RegisterRequest>,
+    ) -> Result<Response<proto::RegisterResponse>, Status> {
+        let shared = &self.shared;
+        let peer = peer_of(&request);
+        let proto::RegisterRequest { cluster, token, csr, agent_version } = request.into_inner();
+        let answer = match check_software(&shared.settings.software_version, &agent_version) {
+            Ok(()) => {
+                let registration = Registration { cluster: cluster.clone(), token, csr, agent_version };
+                shared.registrar.register(registration, peer).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let issued = answer.map_err(|refusal| shared.refuse(&cluster, &refusal))?;
+        tracing::info!(cluster, "registered an agent");
+        Ok(Response::new(proto::RegisterResponse { certificate: issued.certificate, ca_bundle: issued.ca_bundle }))
+    }
+
+    async fn push(&self, request: Request<Streaming<proto::Frame>>) -> Result<Response<FrameStream>, Status> {
+        let (accepted, stream) = self.shared.accept(request, Direction::Push).await?;
+        tokio::spawn(Arc::clone(&self.shared).run_push(accepted));
+        Ok(Response::new(stream))
+    }
+
+    async fn pull(&self, request: Request<Streaming<proto::Frame>>) -> Result<Response<FrameStream>, Status> {
+        let (accepted, stream) = self.shared.accept(request, Direction::Pull).await?;
+        tokio::spawn(Arc::clone(&self.shared).run_pull(accepted));
+        Ok(Response::new(stream))
+    }
+}
+
+fn peer_of<T>(request: &Request<T>) -> Peer {
+    let stated = request.extensions().get::<Peer>().cloned();
+    stated.unwrap_or_else(|| Peer { certificate: None, source: request.remote_addr() })
+}
+
+fn bearer<T>(request: &Request<T>) -> Option<String> {
+    let value = request.metadata().get("authorization")?.to_str().ok()?;
+    value.strip_prefix("Bearer ").map(str::to_owned)
+}
