@@ -1,0 +1,124 @@
+//! The resolved fleet: which workspace owns what, who sees what, how clusters reach each other. Translation and reports
+//! both read this one model, so what is reported is what was used.
+
+mod baseline;
+mod entry_points;
+mod glob;
+mod mesh;
+mod settings;
+mod sharing;
+mod workspaces;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use meshrelay_snapshot::Name;
+
+use entry_points::EntryPoints;
+pub(crate) use entry_points::{EntryAddress, EntryPoint, service_of};
+pub(crate) use sharing::{Shareable, Sharing, Viewer};
+use workspaces::Owners;
+pub(crate) use workspaces::Workspace;
+
+use crate::fingerprint::Shared;
+use crate::input::{ClusterInput, Input};
+use crate::report::Notes;
+use crate::{ContextId, Options, ResourceRef};
+
+/// The resolved fleet.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) clusters: BTreeMap<Name, Arc<ClusterInput>>,
+    pub(crate) workspaces: BTreeMap<Name, Workspace>,
+    owners: Owners,
+    sharing: Sharing,
+    entry_points: BTreeMap<Name, EntryPoints>,
+    domains: BTreeMap<Name, String>,
+    pub(crate) options: Options,
+}
+
+impl Model {
+    pub(crate) fn resolve(
+        options: &Options,
+        management: &Name,
+        clusters: BTreeMap<Name, Arc<ClusterInput>>,
+        notes: &mut Notes,
+    ) -> Self {
+        let registry = workspaces::Registry::new(management, &options.admin_namespace, &clusters);
+        let (mut workspaces, owners) = workspaces::resolve(&registry, options, notes);
+        settings::resolve(&registry, &owners, &mut workspaces, notes);
+        let sharing = Sharing::resolve(&workspaces, notes);
+        let entry_points = entry_points::resolve(&clusters, &owners, &workspaces, notes);
+        let domains = registry.domains();
+        let model = Self { clusters, workspaces, owners, sharing, entry_points, domains, options: options.clone() };
+        baseline::note(&model, management, notes);
+        model
+    }
+
+    /// The workspace that owns a namespace of a cluster.
+    pub(crate) fn owner(&self, cluster: &str, namespace: &str) -> Option<&Workspace> {
+        let owner = self.owners.get(cluster)?.get(namespace)?;
+        self.workspaces.get(&owner.workspace)
+    }
+
+    /// The workspace in force for configuration that lies in a namespace of a cluster.
+    pub(crate) fn config_owner(&self, cluster: &str, namespace: &str) -> Option<&Workspace> {
+        let owner = self.owners.get(cluster)?.get(namespace)?;
+        if owner.config { self.workspaces.get(&owner.workspace) } else { None }
+    }
+
+    /// The context that a namespace of a cluster is, if output can go there.
+    pub(crate) fn context(&self, cluster: &Name, namespace: &Name) -> Option<ContextId> {
+        let workspace = self.owner(cluster, namespace)?;
+        let namespaces = workspace.contexts.get(cluster)?;
+        namespaces.contains(namespace).then(|| ContextId {
+            cluster: cluster.clone(),
+            namespace: namespace.clone(),
+            workspace: workspace.name.clone(),
+        })
+    }
+
+    /// The workspaces that see an object: its owner and those that it is shared with, by name.
+    pub(crate) fn viewers<T>(
+        &self,
+        kind: Shareable,
+        cluster: &Name,
+        object: &Input<T>,
+        owner: &Workspace,
+    ) -> Vec<Viewer> {
+        let mut viewers = vec![Viewer::new(owner)];
+        let importers = self.sharing.importers(kind, cluster, &object.object, &owner.name);
+        viewers.extend(importers.filter_map(|name| self.workspaces.get(name)).map(Viewer::new));
+        viewers.sort_unstable_by(|a, b| a.workspace.cmp(&b.workspace));
+        viewers
+    }
+
+    /// Whether a workspace sees an object that `owner` owns.
+    pub(crate) fn sees<T>(
+        &self,
+        workspace: &Workspace,
+        kind: Shareable,
+        cluster: &Name,
+        object: &Input<T>,
+        owner: &Workspace,
+    ) -> bool {
+        workspace.name == owner.name
+            || self.sharing.is_shared(kind, cluster, &object.object, &owner.name, &workspace.name)
+    }
+
+    /// Where traffic for the hosts of a workspace enters a cluster; `None` if it cannot.
+    pub(crate) fn entry_points(&self, workspace: &Workspace, cluster: &Name) -> Option<&Shared<Vec<EntryPoint>>> {
+        self.entry_points.get(&workspace.name)?.get(cluster)
+    }
+
+    /// DNS suffix of a cluster's Services.
+    pub(crate) fn domain(&self, cluster: &str) -> &str {
+        self.domains.get(cluster).map_or("cluster.local", String::as_str)
+    }
+
+    /// The resources that decide what a workspace is: for [`shaped_by`](crate::shaped_by).
+    pub(crate) fn sources<'a>(&'a self, workspace: &'a str) -> impl Iterator<Item = &'a ResourceRef> {
+        let workspace = self.workspaces.get(workspace);
+        workspace.into_iter().flat_map(|workspace| [&workspace.source].into_iter().chain(&workspace.settings.sources))
+    }
+}

@@ -1,0 +1,76 @@
+//! Units of translation.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use meshrelay_snapshot::{ContentHash, Gvk, Name, Object};
+use serde::{Deserialize, Serialize};
+
+use crate::report::Notes;
+use crate::{ContextId, ResourceRef};
+
+/// What a unit makes of its parent. One parent can have units of several kinds: a Service is federated, and its subsets
+/// become rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum UnitKind {
+    /// Gateways that a VirtualGateway asks for.
+    VirtualGateway,
+    /// Gateways that let in what comes from other clusters.
+    EastWestGateway,
+    /// The entries of a host name that works in every cluster.
+    MeshHost,
+    /// The entries of an ExternalService.
+    ExternalService,
+    /// The routes of a RouteTable.
+    RouteTable,
+    /// Rules for clients of a destination.
+    DestinationRule,
+}
+
+/// What names a unit: one context and one parent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnitId {
+    /// Where the unit writes, and nowhere else.
+    pub context: ContextId,
+    /// What it makes.
+    pub kind: UnitKind,
+    /// What it translates.
+    pub parent: ResourceRef,
+}
+
+/// One unit of translation with its last output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Its name.
+    pub id: UnitId,
+    /// The kinds of which clusters had a part in the output: as long as one of them is incomplete, the output may be
+    /// smaller than it should be.
+    pub reads: BTreeSet<(Name, Gvk)>,
+    /// What it produced, ordered by key.
+    pub objects: Vec<Arc<Object>>,
+}
+
+/// All units of one parent: they are recomputed together, because most of what they read is the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) units: Vec<Unit>,
+    pub(crate) notes: Notes,
+}
+
+/// What a batch is remembered by.
+pub(crate) type BatchId = (UnitKind, ResourceRef);
+
+/// Everything that the units of one parent read, resolved. `translate` sees nothing else, so that an equal fingerprint
+/// means an equal output.
+pub(crate) trait ParentInput {
+    /// What is remembered by.
+    fn id(&self) -> BatchId;
+
+    /// The fingerprint of the whole input.
+    fn fingerprint(&self) -> ContentHash;
+
+    /// Translates the parent in all contexts.
+    fn translate(&self) -> Batch;
+}

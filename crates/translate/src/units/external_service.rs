@@ -1,0 +1,325 @@
+//! Services outside the mesh.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use meshrelay_api::istio::destination_rule::{
+    ClientTlsSettings, ClientTlsSettingsMode, PortSelector, PortTrafficPolicy, TrafficPolicy,
+};
+use meshrelay_api::istio::service_entry::{Resolution, ServicePort};
+use meshrelay_api::istio::{DestinationRule, ServiceEntry, WorkloadEntry};
+use meshrelay_api::networking::{
+    ClientTlsMode, ClientsideTls, ExternalEndpointSpec, ExternalServicePort, ExternalServiceSpec,
+};
+use meshrelay_snapshot::{ContentHash, Name};
+
+use crate::fingerprint::fingerprint;
+use crate::hostname::{self, Allowed};
+use crate::input::kube::selects;
+use crate::input::{Input, Ours};
+use crate::model::{Model, Shareable, Viewer, Workspace};
+use crate::names;
+use crate::output::{Body, Emission, Extra, Shapers};
+use crate::report::{Code, Notes, Severity};
+use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
+use crate::units::protocol::protocol;
+use crate::{ContextId, ResourceRef};
+
+/// An ExternalService with the endpoints behind it and the workspaces that see it.
+#[derive(Debug, Hash)]
+pub(crate) struct ExternalService {
+    parent: ResourceRef,
+    service: Arc<Input<Ours<ExternalServiceSpec>>>,
+    endpoints: Vec<(ResourceRef, Arc<Input<Ours<ExternalEndpointSpec>>>)>,
+    viewers: Vec<Viewer>,
+    sources: Vec<ResourceRef>,
+}
+
+/// All ExternalServices that count.
+pub(crate) fn resolve(model: &Model, notes: &mut Notes) -> Vec<ExternalService> {
+    let mut all = Vec::new();
+    for (cluster, input) in &model.clusters {
+        for service in input.external_services.values() {
+            let Some(owner) = model.config_owner(cluster, service.namespace()) else { continue };
+            let parent = service.reference(cluster);
+            let endpoints = endpoints(model, owner, service);
+            notes.count(&parent, "numSelectedExternalEndpoints", endpoints.len());
+            let service = Arc::clone(service);
+            let viewers = model.viewers(Shareable::ExternalService, cluster, &service, owner);
+            let sources = model.sources(&owner.name).cloned().collect();
+            let service = ExternalService { parent, service, endpoints, viewers, sources };
+            if service.is_usable(notes) {
+                all.push(service);
+            }
+        }
+    }
+    all
+}
+
+/// The ExternalEndpoints of the same workspace that a service selects.
+fn endpoints(
+    model: &Model,
+    owner: &Workspace,
+    service: &Input<Ours<ExternalServiceSpec>>,
+) -> Vec<(ResourceRef, Arc<Input<Ours<ExternalEndpointSpec>>>)> {
+    let selector = &service.spec.selector;
+    if selector.is_empty() {
+        return Vec::new();
+    }
+    let mut selected = Vec::new();
+    for (cluster, input) in &model.clusters {
+        for endpoint in input.external_endpoints.values() {
+            let is_own =
+                model.config_owner(cluster, endpoint.namespace()).is_some_and(|other| other.name == owner.name);
+            if is_own && selects(selector, endpoint.object.labels()) {
+                selected.push((endpoint.reference(cluster), Arc::clone(endpoint)));
+            }
+        }
+    }
+    selected
+}
+
+/// The name of a port in Istio's form; where the user gives none, or one twice, it follows from protocol and number.
+fn port_name(port: &ExternalServicePort, all: &[(&ExternalServicePort, &'static str)]) -> String {
+    let is_unique = all.iter().filter(|(other, _)| other.name == port.name).count() == 1;
+    let own = Some(&port.name).filter(|name| is_unique && !name.is_empty());
+    names::sanitize(&own.cloned().unwrap_or_else(|| format!("{}-{}", port.protocol, port.number)))
+}
+
+fn is_wildcard(host: &str) -> bool {
+    host.starts_with('*')
+}
+
+impl ExternalService {
+    /// The hosts that routes can lead to.
+    pub(crate) fn hosts(service: &ExternalServiceSpec, parent: &ResourceRef) -> Vec<String> {
+        if service.hosts.is_empty() && !service.addresses.is_empty() {
+            // Istio wants a host even where addresses alone tell the traffic.
+            return vec![format!("{}.{}.external", parent.key.name, parent.key.namespace)];
+        }
+        let good = service.hosts.iter().filter(|host| hostname::problem(host, Allowed::Wildcard).is_none());
+        good.cloned().collect()
+    }
+
+    /// The ports that Istio takes: with a number, a protocol that it knows, and one entry per number.
+    fn ports(&self) -> Vec<(&ExternalServicePort, &'static str)> {
+        let mut ports: Vec<(&ExternalServicePort, &'static str)> = Vec::new();
+        for port in &self.service.spec.ports {
+            let is_free = ports.iter().all(|(other, _)| other.number != port.number);
+            if let Ok(protocol) = protocol(&port.protocol)
+                && is_free
+                && (1..=65535).contains(&port.number)
+            {
+                ports.push((port, protocol));
+            }
+        }
+        ports
+    }
+
+    fn note_ports(&self, notes: &mut Notes) {
+        let usable = self.ports();
+        for (index, port) in self.service.spec.ports.iter().enumerate() {
+            if !usable.iter().any(|(other, _)| std::ptr::eq(*other, port)) {
+                let problem = protocol(&port.protocol)
+                    .err()
+                    .unwrap_or_else(|| format!("expected one entry per number from 1 to 65535, found {}", port.number));
+                let text = format!("spec.ports[{index}]: {problem}: it is left out");
+                notes.say(&self.parent, Severity::Invalid, Code::BadValue, text);
+            }
+        }
+    }
+
+    fn is_usable(&self, notes: &mut Notes) -> bool {
+        let spec = &self.service.spec;
+        let parent = &self.parent;
+        if spec.hosts.is_empty() == spec.addresses.is_empty() {
+            let found = if spec.hosts.is_empty() { "neither" } else { "both" };
+            let text = format!("expected either spec.hosts or spec.addresses, found {found}: no effect");
+            notes.say(parent, Severity::Invalid, Code::Missing, text);
+            return false;
+        }
+        for problem in spec.hosts.iter().filter_map(|host| hostname::problem(host, Allowed::Wildcard)) {
+            let text = format!("spec.hosts: {problem}: it is left out");
+            notes.say(parent, Severity::Invalid, Code::BadValue, text);
+        }
+        if Self::hosts(spec, parent).is_empty() {
+            return false;
+        }
+        self.note_ports(notes);
+        if self.ports().is_empty() {
+            notes.say(
+                parent,
+                Severity::Invalid,
+                Code::Missing,
+                "spec.ports: expected at least one, found none: no effect",
+            );
+            return false;
+        }
+        if !spec.selector.is_empty() && self.endpoints.is_empty() {
+            let text = "expected ExternalEndpoints with the labels of spec.selector in the same workspace, found none";
+            notes.say(parent, Severity::Warning, Code::NoEndpoint, text);
+        }
+        for (index, port) in spec.ports.iter().enumerate() {
+            if port.egress_gateway_routes.is_some() {
+                let text = format!(
+                    "spec.ports[{index}].egressGatewayRoutes is not translated yet: traffic goes out directly from \
+                     sidecars"
+                );
+                notes.say(parent, Severity::Warning, Code::NotTranslated, text);
+            }
+            if let Some(target) = &port.target_port
+                && self.endpoints.is_empty()
+                && target.name.is_some()
+            {
+                let text = format!("spec.ports[{index}].targetPort: expected a number, because there are no endpoints");
+                notes.say(parent, Severity::Warning, Code::BadValue, text);
+            }
+        }
+        true
+    }
+
+    fn service_entry(&self) -> ServiceEntry {
+        let spec = &self.service.spec;
+        let usable = self.ports();
+        let port = |(port, protocol): &(&ExternalServicePort, &'static str)| ServicePort {
+            name: port_name(port, &usable),
+            number: port.number,
+            protocol: Some((*protocol).to_owned()),
+            target_port: port
+                .target_port
+                .as_ref()
+                .and_then(|target| target.number)
+                .filter(|target| *target != port.number),
+        };
+        ServiceEntry {
+            addresses: spec.addresses.clone(),
+            endpoints: self.endpoints.iter().map(|(_, endpoint)| self.endpoint(endpoint)).collect(),
+            export_to: vec![".".to_owned()],
+            hosts: Self::hosts(spec, &self.parent),
+            ports: usable.iter().map(port).collect(),
+            resolution: Some(self.resolution()),
+            subject_alt_names: spec.subject_alt_names.clone(),
+            ..ServiceEntry::default()
+        }
+    }
+
+    fn resolution(&self) -> Resolution {
+        let is_address = |address: &str| address.starts_with("unix://") || address.parse::<IpAddr>().is_ok();
+        let spec = &self.service.spec;
+        if !self.endpoints.is_empty() {
+            let all = self.endpoints.iter().all(|(_, endpoint)| is_address(&endpoint.spec.address));
+            if all { Resolution::Static } else { Resolution::Dns }
+        } else if spec.hosts.is_empty() || Self::hosts(spec, &self.parent).iter().any(|host| is_wildcard(host)) {
+            // Nobody can look up a range or a wildcard: traffic goes where the client wanted it to go.
+            Resolution::None
+        } else {
+            Resolution::Dns
+        }
+    }
+
+    fn endpoint(&self, endpoint: &Input<Ours<ExternalEndpointSpec>>) -> WorkloadEntry {
+        let spec = &endpoint.spec;
+        let own = self.ports();
+        let port = |(port, _): &(&ExternalServicePort, &'static str)| {
+            let name = port_name(port, &own);
+            let wanted = port.target_port.as_ref().and_then(|target| target.name.as_deref()).unwrap_or(&port.name);
+            let is_only = spec.ports.len() == 1 && own.len() == 1;
+            let number = spec.ports.iter().find(|found| found.name == wanted || is_only)?.number;
+            Some((name, number))
+        };
+        let is_socket = spec.address.starts_with("unix://");
+        let locality = spec.locality.iter().flat_map(|place| [&place.region, &place.zone, &place.sub_zone]);
+        let locality: Vec<&str> = locality.map(String::as_str).take_while(|part| !part.is_empty()).collect();
+        let labels = endpoint.object.labels().iter();
+        WorkloadEntry {
+            address: Some(spec.address.clone()),
+            labels: labels.map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+            locality: Some(locality.join("/")).filter(|locality| !locality.is_empty()),
+            // A socket has no ports.
+            ports: if is_socket { BTreeMap::new() } else { own.iter().filter_map(port).collect() },
+            ..WorkloadEntry::default()
+        }
+    }
+
+    /// TLS that sidecars put around the traffic to a host.
+    fn destination_rule(&self, host: &str) -> Option<DestinationRule> {
+        let ports = self.ports().into_iter().filter_map(|(port, _)| {
+            let tls = client_tls(port.clientside_tls.as_ref()?, host);
+            let port = Some(PortSelector { number: Some(port.number) });
+            Some(PortTrafficPolicy { port, tls: Some(tls), ..PortTrafficPolicy::default() })
+        });
+        let policy = TrafficPolicy { port_level_settings: ports.collect(), ..TrafficPolicy::default() };
+        (!policy.port_level_settings.is_empty()).then(|| DestinationRule {
+            export_to: vec![".".to_owned()],
+            host: host.to_owned(),
+            traffic_policy: Some(policy),
+            ..DestinationRule::default()
+        })
+    }
+}
+
+fn client_tls(tls: &ClientsideTls, host: &str) -> ClientTlsSettings {
+    let mode = match tls.mode {
+        ClientTlsMode::Disable => ClientTlsSettingsMode::Disable,
+        ClientTlsMode::IstioMutual => ClientTlsSettingsMode::IstioMutual,
+        ClientTlsMode::Mutual => ClientTlsSettingsMode::Mutual,
+        ClientTlsMode::Simple | ClientTlsMode::Unknown(_) => ClientTlsSettingsMode::Simple,
+    };
+    let mut settings = ClientTlsSettings { mode: Some(mode), ..ClientTlsSettings::default() };
+    if matches!(mode, ClientTlsSettingsMode::Simple | ClientTlsSettingsMode::Mutual) {
+        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let default_sni = if is_wildcard(host) { None } else { Some(host.to_owned()) };
+        settings.sni = text(&tls.sni).or(default_sni);
+        settings.client_certificate = text(&tls.client_certificate);
+        settings.private_key = text(&tls.private_key);
+        settings.ca_certificates = text(&tls.ca_certificates);
+        settings.credential_name = text(&tls.credential_name);
+        settings.insecure_skip_verify = tls.insecure_skip_verify;
+    }
+    settings
+}
+
+impl ParentInput for ExternalService {
+    fn id(&self) -> BatchId {
+        (UnitKind::ExternalService, self.parent.clone())
+    }
+
+    fn fingerprint(&self) -> ContentHash {
+        fingerprint(self)
+    }
+
+    fn translate(&self) -> Batch {
+        let mut emission = Emission::new(UnitKind::ExternalService, &self.parent);
+        let parents = self.sources.iter().chain([&self.parent]);
+        let shapers: Shapers = parents.chain(self.endpoints.iter().map(|(endpoint, _)| endpoint)).collect();
+        let entry = Body::new(&self.service_entry(), shapers.clone());
+        let rules: Vec<(String, Body)> = Self::hosts(&self.service.spec, &self.parent)
+            .into_iter()
+            .filter_map(|host| {
+                let rule = self.destination_rule(&host)?;
+                Some((host, Body::new(&rule, shapers.clone())))
+            })
+            .collect();
+        let ResourceRef { cluster, key } = &self.parent;
+        let base = format!("externalservice-{}-{}-{cluster}", key.name, key.namespace);
+        for viewer in &self.viewers {
+            for (cluster, namespaces) in viewer.contexts.iter() {
+                for namespace in namespaces {
+                    let context = ContextId {
+                        cluster: Name::clone(cluster),
+                        namespace: namespace.clone(),
+                        workspace: viewer.workspace.clone(),
+                    };
+                    let name = names::sanitize(&format!("{base}-{}", viewer.workspace));
+                    emission.emit(&context, &name, &entry, Extra::default());
+                    for (host, rule) in &rules {
+                        let name = names::sanitize(&format!("{base}-{host}-{}", viewer.workspace));
+                        emission.emit(&context, &name, rule, Extra::default());
+                    }
+                }
+            }
+        }
+        emission.finish()
+    }
+}

@@ -1,0 +1,129 @@
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use meshrelay_api::admin::Federation;
+use meshrelay_api::selectors::PortSelector;
+use meshrelay_snapshot::Name;
+
+use super::{BackingPort, Claims, HostPort, MeshHost};
+use crate::ResourceRef;
+use crate::input::kube::{ServicePort, ServiceSpec, selects};
+use crate::input::{ClusterInput, Input, Theirs};
+use crate::model::{Model, Shareable, Workspace};
+use crate::report::Notes;
+
+type Service = Arc<Input<Theirs<ServiceSpec>>>;
+
+/// A Service that other clusters can call, with the workspace whose settings say so.
+pub(super) struct Federated<'a> {
+    cluster: &'a ClusterInput,
+    service: &'a Service,
+    owner: &'a Workspace,
+    federation: &'a Federation,
+    host: String,
+}
+
+/// Every Service that its workspace federates. Only own Services count: those of other workspaces are federated by
+/// them.
+pub(super) fn claim<'a>(model: &'a Model, claims: &mut Claims) -> Vec<Federated<'a>> {
+    let mut all = Vec::new();
+    for owner in model.workspaces.values() {
+        let Some(federation) = owner.settings.federation.as_ref().filter(|federation| federation.enabled) else {
+            continue;
+        };
+        for (cluster, namespaces) in owner.contexts.iter() {
+            let Some(cluster) = model.clusters.get(cluster) else { continue };
+            let services = namespaces.iter().flat_map(|namespace| cluster.services_in(namespace));
+            for service in services.filter(|service| is_selected(federation, cluster, service, owner)) {
+                let host = host_name(federation, cluster, service);
+                claims.add(&host, &cluster.name, service);
+                all.push(Federated { cluster, service, owner, federation, host });
+            }
+        }
+    }
+    all
+}
+
+fn host_name(federation: &Federation, cluster: &ClusterInput, service: &Service) -> String {
+    let mut host = format!("{}.{}.svc.{}", service.name(), service.namespace(), cluster.name);
+    if !federation.host_suffix.is_empty() {
+        host.push('.');
+        host.push_str(&federation.host_suffix);
+    }
+    host
+}
+
+fn is_selected(federation: &Federation, cluster: &ClusterInput, service: &Service, owner: &Workspace) -> bool {
+    let is = |wanted: &str, found: &Name| wanted.is_empty() || found == wanted;
+    let selected = federation.service_selector.is_empty()
+        || federation.service_selector.iter().any(|selector| {
+            is(&selector.name, service.name())
+                && is(&selector.namespace, service.namespace())
+                && is(&selector.cluster, &cluster.name)
+                && is(&selector.workspace, &owner.name)
+                && selects(&selector.labels, service.object.labels())
+        });
+    selected && !service.spec.selector.is_empty() && ports(federation, service).next().is_some()
+}
+
+fn ports<'a>(federation: &'a Federation, service: &'a Service) -> impl Iterator<Item = &'a ServicePort> {
+    let is = |selector: &PortSelector, port: &ServicePort| {
+        selector.number.is_none_or(|number| number == port.port)
+            && selector.name.as_deref().is_none_or(|name| port.name == name)
+    };
+    let tcp = service.spec.ports.iter().filter(|port| port.is_tcp());
+    tcp.filter(move |port| federation.ports.is_empty() || federation.ports.iter().any(|selector| is(selector, port)))
+}
+
+/// The protocol that a port's name or `appProtocol` tells, as Istio reads them.
+fn protocol(port: &ServicePort) -> &'static str {
+    let told = port.app_protocol.as_deref().unwrap_or_else(|| port.name.split('-').next().unwrap_or_default());
+    match told.to_ascii_lowercase().as_str() {
+        "http" | "kubernetes.io/ws" => "HTTP",
+        "http2" | "kubernetes.io/h2c" => "HTTP2",
+        "https" => "HTTPS",
+        "grpc" => "GRPC",
+        "tls" => "TLS",
+        "mongo" => "MONGO",
+        _ => "TCP",
+    }
+}
+
+pub(super) fn resolve(
+    model: &Model,
+    federated: Vec<Federated<'_>>,
+    winners: &BTreeMap<Name, ResourceRef>,
+    notes: &mut Notes,
+    into: &mut BTreeMap<ResourceRef, MeshHost>,
+) {
+    for Federated { cluster, service, owner, federation, host } in federated {
+        let parent = service.reference(&cluster.name);
+        if winners.get(host.as_str()) != Some(&parent) {
+            continue;
+        }
+        let Some(home) = model.context(&cluster.name, service.namespace()) else { continue };
+        let mut host_ports = Vec::new();
+        let mut backing_ports = Vec::new();
+        for port in ports(federation, service) {
+            host_ports.push(HostPort { number: port.port, protocol: protocol(port).to_owned() });
+            let target_port = cluster.target_port(service, port).unwrap_or(port.port);
+            backing_ports.push(BackingPort { service_port: port.port, target_port });
+        }
+        let backing = super::new_backing(model, owner, cluster, service, home, backing_ports, &parent, notes);
+        for source in &owner.settings.sources {
+            notes.count(source, "numFederatedServices", 1);
+        }
+        let host = Name::from(host);
+        let host = MeshHost {
+            parent: parent.clone(),
+            hosts: BTreeMap::from([(host.clone(), Ipv4Addr::UNSPECIFIED)]),
+            main_host: host,
+            ports: host_ports,
+            backings: BTreeMap::from([(cluster.name.clone(), backing)]),
+            viewers: model.viewers(Shareable::Service, &cluster.name, service, owner),
+            sources: model.sources(&owner.name).cloned().collect(),
+        };
+        into.insert(parent, host);
+    }
+}

@@ -1,0 +1,231 @@
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use meshrelay_api::client_mode::ClientMode;
+use meshrelay_api::networking::{PortMapping, VirtualDestinationSpec};
+use meshrelay_api::selectors::ObjectSelector;
+use meshrelay_snapshot::Name;
+
+use super::{Backing, BackingPort, Claims, HostPort, MeshHost};
+use crate::ResourceRef;
+use crate::hostname::{self, Allowed};
+use crate::input::kube::{ServiceSpec, selects};
+use crate::input::{ClusterInput, Input, Ours, Theirs};
+use crate::model::{Model, Shareable, Workspace};
+use crate::report::{Code, Notes, Severity};
+use crate::units::protocol::protocol;
+
+type VirtualDestination = Arc<Input<Ours<VirtualDestinationSpec>>>;
+type Service = Input<Theirs<ServiceSpec>>;
+
+/// All VirtualDestinations that count, with their owners.
+fn all(model: &Model) -> impl Iterator<Item = (&Name, &VirtualDestination, &Workspace)> {
+    model.clusters.iter().flat_map(move |(cluster, input)| {
+        input.virtual_destinations.values().filter_map(move |destination| {
+            Some((cluster, destination, model.config_owner(cluster, destination.namespace())?))
+        })
+    })
+}
+
+pub(super) fn claim(model: &Model, claims: &mut Claims) {
+    for (cluster, destination, _) in all(model) {
+        for host in destination.spec.hosts.iter().filter(|host| hostname::problem(host, Allowed::Full).is_none()) {
+            claims.add(host, cluster, destination);
+        }
+    }
+}
+
+pub(super) fn resolve(
+    model: &Model,
+    winners: &BTreeMap<Name, ResourceRef>,
+    notes: &mut Notes,
+    into: &mut BTreeMap<ResourceRef, MeshHost>,
+) {
+    for (cluster, destination, owner) in all(model) {
+        let parent = destination.reference(cluster);
+        let spec = &destination.spec;
+        let is_own = |host: &&String| winners.get(host.as_str()) == Some(&parent);
+        let hosts: Vec<Name> = spec.hosts.iter().filter(is_own).map(Name::from).collect();
+        note_untranslated(spec, &parent, owner, notes);
+        if spec.hosts.is_empty() {
+            let text = "spec.hosts: expected at least one host, found none: no host name leads to the services";
+            notes.say(&parent, Severity::Invalid, Code::Missing, text);
+        }
+        for problem in spec.hosts.iter().filter_map(|host| hostname::problem(host, Allowed::Full)) {
+            let text = format!("spec.hosts: {problem}: it is left out");
+            notes.say(&parent, Severity::Invalid, Code::BadValue, text);
+        }
+        let ports = usable_ports(&spec.ports, &parent, notes);
+        let host_ports: Vec<HostPort> = ports
+            .iter()
+            .map(|(port, protocol)| HostPort { number: port.number, protocol: (*protocol).to_owned() })
+            .collect();
+        let mut backings = BTreeMap::new();
+        for input in model.clusters.values() {
+            let services = select(model, owner, input, &spec.services);
+            if let Some((name, backing)) = backing(model, owner, input, &services, &ports, &parent, notes) {
+                backings.insert(name, backing);
+            }
+        }
+        notes.count(&parent, "numSelectedBackingServices", backings.len());
+        if backings.is_empty() {
+            let text = if spec.services.is_empty() {
+                "no services are selected: only routes can lead anywhere, which is not translated yet"
+            } else {
+                "expected Services that the workspace owns or imports, but spec.services selects none"
+            };
+            notes.say(&parent, Severity::Warning, Code::NoBacking, text);
+        }
+        let viewers = model.viewers(Shareable::VirtualDestination, cluster, destination, owner);
+        let Some(main_host) = hosts.first().cloned().filter(|_| !ports.is_empty()) else { continue };
+        let host = MeshHost {
+            parent: parent.clone(),
+            hosts: hosts.into_iter().map(|host| (host, Ipv4Addr::UNSPECIFIED)).collect(),
+            main_host,
+            ports: host_ports,
+            backings,
+            viewers,
+            sources: model.sources(&owner.name).cloned().collect(),
+        };
+        super::note_reachability(&host, notes);
+        into.insert(parent, host);
+    }
+}
+
+fn note_untranslated(spec: &VirtualDestinationSpec, parent: &ResourceRef, owner: &Workspace, notes: &mut Notes) {
+    let mode = spec.client_mode.as_ref().or(owner.settings.client_mode.as_ref());
+    if mode.is_some_and(|mode: &ClientMode| mode.tls_termination.is_some()) {
+        let text = "clientMode tlsTermination is not translated yet: TLS is passed on by server name (sniRouting)";
+        notes.say(parent, Severity::Warning, Code::NotTranslated, text);
+    }
+    for (selectors, field) in
+        [(&spec.external_services, "externalServices"), (&spec.external_workloads, "externalWorkloads")]
+    {
+        if !selectors.is_empty() {
+            let text = format!("spec.{field} is not translated yet: no traffic goes there");
+            notes.say(parent, Severity::Warning, Code::NotTranslated, text);
+        }
+    }
+}
+
+/// The ports that Istio takes, with their protocols.
+fn usable_ports<'a>(
+    ports: &'a [PortMapping],
+    parent: &ResourceRef,
+    notes: &mut Notes,
+) -> Vec<(&'a PortMapping, &'static str)> {
+    let mut usable: Vec<(&PortMapping, &'static str)> = Vec::new();
+    for (index, port) in ports.iter().enumerate() {
+        let problem = match protocol(&port.protocol) {
+            Err(problem) => problem,
+            Ok(_) if !(1..=65535).contains(&port.number) => {
+                format!("expected a number from 1 to 65535, found {}", port.number)
+            }
+            Ok(_) if usable.iter().any(|(other, _)| other.number == port.number) => {
+                format!("expected one entry for port {}, found several", port.number)
+            }
+            Ok(protocol) => {
+                usable.push((port, protocol));
+                continue;
+            }
+        };
+        let text = format!("spec.ports[{index}]: {problem}: it is left out");
+        notes.say(parent, Severity::Invalid, Code::BadValue, text);
+    }
+    usable
+}
+
+/// The Services of a cluster that are selected and that the workspace sees, the oldest first.
+fn select<'a>(
+    model: &'a Model,
+    workspace: &Workspace,
+    cluster: &'a ClusterInput,
+    selectors: &[ObjectSelector],
+) -> Vec<&'a Arc<Service>> {
+    let is = |wanted: &str, found: &Name| wanted.is_empty() || found == wanted;
+    let mut services: Vec<&Arc<Service>> = Vec::new();
+    for selector in selectors.iter().filter(|selector| is(&selector.cluster, &cluster.name)) {
+        let candidates = cluster.service_candidates(selector).into_iter().filter(|service| {
+            is(&selector.name, service.name())
+                && is(&selector.namespace, service.namespace())
+                && selects(&selector.labels, service.object.labels())
+        });
+        services.extend(candidates.filter(|service| {
+            model.owner(&cluster.name, service.namespace()).is_some_and(|owner| {
+                is(&selector.workspace, &owner.name)
+                    && model.sees(workspace, Shareable::Service, &cluster.name, service, owner)
+            })
+        }));
+    }
+    services.sort_by_key(|service| service.age(&cluster.name));
+    services.dedup_by_key(|service| service.object.key());
+    services
+}
+
+/// The Service that stands behind a host in a cluster: the oldest of those selected.
+fn backing(
+    model: &Model,
+    owner: &Workspace,
+    cluster: &ClusterInput,
+    services: &[&Arc<Service>],
+    ports: &[(&PortMapping, &'static str)],
+    parent: &ResourceRef,
+    notes: &mut Notes,
+) -> Option<(Name, Backing)> {
+    let service = services.first()?;
+    let reference = service.reference(&cluster.name);
+    if services.len() > 1 {
+        let others: Vec<_> =
+            services.iter().skip(1).map(|service| service.reference(&cluster.name).to_string()).collect();
+        let text = format!(
+            "expected one Service per cluster; the oldest, {reference}, is taken and not {}",
+            others.join(", ")
+        );
+        notes.say(parent, Severity::Warning, Code::BackingTaken, text);
+    }
+    let Some(home) = model.context(&cluster.name, service.namespace()) else {
+        let text = format!("{reference} is left out: cluster {} has no mesh", cluster.name);
+        notes.say(parent, Severity::Warning, Code::Unreachable, text);
+        return None;
+    };
+    if service.spec.selector.is_empty() {
+        let text = format!("{reference} is left out: it selects no pods");
+        notes.say(parent, Severity::Warning, Code::NoBacking, text);
+        return None;
+    }
+    let mut found = Vec::new();
+    for (port, _) in ports {
+        match backing_port(cluster, service, port) {
+            Ok(port) => found.push(port),
+            Err(problem) => {
+                let text = format!("{reference} is left out: {problem}");
+                notes.say(parent, Severity::Warning, Code::BackingPort, text);
+                return None;
+            }
+        }
+    }
+    let backing = super::new_backing(model, owner, cluster, service, home, found, parent, notes);
+    Some((cluster.name.clone(), backing))
+}
+
+/// The port of a Service that a port of the host leads to: by name or number, else the one with the same number. A
+/// number that only the pods know is accepted too.
+fn backing_port(cluster: &ClusterInput, service: &Service, port: &PortMapping) -> Result<BackingPort, String> {
+    let ports = || service.spec.ports.iter().filter(|port| port.is_tcp());
+    let (number, name) = match &port.target_port {
+        Some(target) => (target.number, target.name.as_deref()),
+        None => (Some(port.number), None),
+    };
+    let found = ports()
+        .find(|port| name.is_some_and(|name| port.name == name) || number == Some(port.port))
+        .or_else(|| ports().find(|port| number.is_some() && number == cluster.target_port(service, port)));
+    let Some(found) = found else {
+        let wanted = name.map_or_else(|| number.unwrap_or_default().to_string(), str::to_owned);
+        return Err(format!("it has no port {wanted} for port {} of the host", port.number));
+    };
+    let target_port = cluster.target_port(service, found).ok_or_else(|| {
+        format!("its port {} leads to a port of the pods by name, and no known workload has that name", found.port)
+    })?;
+    Ok(BackingPort { service_port: found.port, target_port })
+}

@@ -1,0 +1,220 @@
+//! Where tables are served.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use meshrelay_api::networking::RouteTableSpec;
+use meshrelay_api::selectors::WorkloadSelector;
+use meshrelay_snapshot::Name;
+
+use super::{Applicant, ServedBy};
+use crate::input::kube::selects;
+use crate::input::{ClusterInput, Input, Ours};
+use crate::model::{Model, Shareable, Viewer, Workspace};
+use crate::report::{Code, Notes, Severity};
+use crate::units::virtual_gateway::VirtualGateway;
+use crate::{ContextId, ResourceRef};
+
+/// What Istio calls all sidecars.
+const MESH: &str = "mesh";
+
+/// What serves a table in one context, for which hosts, and which gateways had a part.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    pub(super) served_by: BTreeSet<ServedBy>,
+    pub(super) hosts: BTreeSet<String>,
+    pub(super) sources: BTreeSet<ResourceRef>,
+    pub(super) is_mesh: bool,
+}
+
+pub(super) struct Table<'a> {
+    pub(super) model: &'a Model,
+    pub(super) gateways: &'a BTreeMap<ResourceRef, VirtualGateway>,
+    pub(super) cluster: &'a Name,
+    pub(super) input: &'a Input<Ours<RouteTableSpec>>,
+    /// The hosts that Istio takes.
+    pub(super) hosts: &'a [String],
+    pub(super) parent: &'a ResourceRef,
+    pub(super) owner: &'a Workspace,
+}
+
+impl Table<'_> {
+    /// All contexts in which the table is served.
+    pub(super) fn places(&self, viewers: &[Viewer], notes: &mut Notes) -> BTreeMap<ContextId, Place> {
+        let mut places = BTreeMap::new();
+        let spec = &self.input.spec;
+        for (index, reference) in spec.virtual_gateways.iter().enumerate() {
+            let or = |text: &str, default: &Name| if text.is_empty() { default.clone() } else { Name::from(text) };
+            let mut key = self.parent.key.clone();
+            key.gvk.kind = "VirtualGateway".into();
+            key.name = Name::from(&reference.name);
+            key.namespace = or(&reference.namespace, &key.namespace);
+            let wanted = ResourceRef { cluster: or(&reference.cluster, self.cluster), key };
+            let Some(gateway) = self.gateways.get(&wanted) else {
+                let text = format!("spec.virtualGateways[{index}]: {wanted} does not exist or belongs to no workspace");
+                notes.say(self.parent, Severity::Invalid, Code::NotFound, text);
+                continue;
+            };
+            self.at_gateway(gateway, &mut places, notes);
+        }
+        // An entry without a selector picks every sidecar; no entry at all does so only where no gateway is named.
+        if !spec.workload_selectors.is_empty() || spec.virtual_gateways.is_empty() {
+            self.at_sidecars(viewers, &mut places, notes);
+        }
+        places
+    }
+
+    fn at_gateway(&self, gateway: &VirtualGateway, places: &mut BTreeMap<ContextId, Place>, notes: &mut Notes) {
+        let wanted = &gateway.parent;
+        let Some(workspace) = self.model.config_owner(&wanted.cluster, &wanted.key.namespace) else { return };
+        if !self.model.sees(workspace, Shareable::RouteTable, self.cluster, self.input, self.owner) {
+            let text = format!(
+                "{wanted} belongs to workspace {}, which does not see the table: workspace {} must export RouteTables \
+                 to it, and it must import them",
+                workspace.name, self.owner.name
+            );
+            notes.say(self.parent, Severity::Invalid, Code::NotAdmitted, text);
+            return;
+        }
+        let applicant = self.applicant();
+        let mut admitted_somewhere = false;
+        let mut admitted_hosts: BTreeSet<&str> = BTreeSet::new();
+        for site in &gateway.sites {
+            let mut names = Vec::new();
+            let mut hosts: BTreeSet<String> = BTreeSet::new();
+            for port in &site.ports {
+                let admitted = gateway.admitted(port, &applicant);
+                if !admitted.is_empty() {
+                    names.push(port.name.clone());
+                    hosts.extend(admitted.iter().map(|host| (*host).to_owned()));
+                    admitted_hosts.extend(admitted);
+                }
+            }
+            if names.is_empty() {
+                continue;
+            }
+            admitted_somewhere = true;
+            names.sort_unstable();
+            let place = places.entry(site.context.clone()).or_default();
+            place.served_by.insert(ServedBy {
+                gateways: names,
+                labels: site.selector.clone(),
+                ports: site.service_ports.clone(),
+            });
+            place.hosts.extend(hosts);
+            place.sources.extend([wanted, &site.gateway, &site.service].map(ResourceRef::clone));
+        }
+        if admitted_somewhere {
+            notes.count(self.parent, "numAllowedVirtualGateways", 1);
+            notes.count(wanted, "routeTablesCount", 1);
+        }
+        if gateway.sites.is_empty() {
+            return;
+        }
+        let refused: Vec<&str> =
+            self.hosts.iter().map(String::as_str).filter(|host| !admitted_hosts.contains(host)).collect();
+        if !refused.is_empty() {
+            let text = format!(
+                "{wanted} has no listener for {}: its listeners must allow the table and the host, and serve routes of \
+                 this kind",
+                refused.join(", ")
+            );
+            let severity = if admitted_somewhere { Severity::Warning } else { Severity::Invalid };
+            notes.say(self.parent, severity, Code::NotAdmitted, text);
+        }
+    }
+
+    fn applicant(&self) -> Applicant<'_> {
+        let spec = &self.input.spec;
+        Applicant {
+            hosts: self.hosts,
+            namespace: self.input.namespace(),
+            name: self.input.name(),
+            labels: self.input.object.labels(),
+            cluster: self.cluster,
+            workspace: &self.owner.name,
+            has_http: !spec.http.is_empty(),
+            has_tcp: !spec.tcp.is_empty(),
+            has_tls: !spec.tls.is_empty(),
+        }
+    }
+
+    /// Namespaces of all workspaces that see the table in which a workload is selected.
+    fn at_sidecars(&self, viewers: &[Viewer], places: &mut BTreeMap<ContextId, Place>, notes: &mut Notes) {
+        // Istio does not take a table for all hosts in a sidecar.
+        let hosts: Vec<&String> = self.hosts.iter().filter(|host| *host != "*").collect();
+        if hosts.len() < self.hosts.len() {
+            let text = "spec.hosts: * is for gateways only: sidecars serve the other hosts";
+            notes.say(self.parent, Severity::Warning, Code::BadValue, text);
+        }
+        if hosts.is_empty() {
+            return;
+        }
+        let mut found = false;
+        for viewer in viewers {
+            for (cluster, namespaces) in viewer.contexts.iter() {
+                let Some(input) = self.model.clusters.get(cluster) else { continue };
+                for namespace in namespaces {
+                    let served_by = self.served_by(input, namespace, &viewer.workspace);
+                    if served_by.is_empty() {
+                        continue;
+                    }
+                    found = true;
+                    let context = ContextId {
+                        cluster: cluster.clone(),
+                        namespace: namespace.clone(),
+                        workspace: viewer.workspace.clone(),
+                    };
+                    let place = places.entry(context).or_default();
+                    place.served_by.extend(served_by);
+                    place.hosts.extend(hosts.iter().map(|host| (*host).clone()));
+                    place.is_mesh = true;
+                }
+            }
+        }
+        if !found {
+            let text = "expected workloads with a sidecar in namespaces that see the table, but none is selected";
+            notes.say(self.parent, Severity::Warning, Code::NoWorkload, text);
+        }
+    }
+
+    /// The selectors that pick a workload of a namespace. One that picks all of them stands alone.
+    fn served_by(&self, cluster: &ClusterInput, namespace: &Name, workspace: &Name) -> Vec<ServedBy> {
+        let everything = [WorkloadSelector::default()];
+        let selectors = &self.input.spec.workload_selectors;
+        let selectors = if selectors.is_empty() { &everything[..] } else { selectors };
+        let is = |wanted: &str, found: &Name| wanted.is_empty() || found == wanted;
+        let mut served_by = Vec::new();
+        for selector in selectors {
+            let place = selector.selector.clone().unwrap_or_default();
+            let here =
+                is(&place.namespace, namespace) && is(&place.cluster, &cluster.name) && is(&place.workspace, workspace);
+            let sidecars = || cluster.sidecars(namespace).any(|labels| selects(&place.labels, labels));
+            if here && sidecars() {
+                served_by.push(ServedBy {
+                    gateways: vec![MESH.to_owned()],
+                    labels: place.labels,
+                    ports: BTreeMap::new(),
+                });
+            }
+        }
+        let unlimited = served_by.iter().find(|served| served.labels.is_empty()).cloned();
+        unlimited.map_or(served_by, |served| vec![served])
+    }
+}
+
+impl ClusterInput {
+    /// Labels of the pods of each workload of a namespace that may have a sidecar: those that were not told to stay
+    /// without, gateways excepted.
+    fn sidecars(&self, namespace: &Name) -> impl Iterator<Item = &BTreeMap<Name, Name>> {
+        let workloads = self.workloads.get(namespace).into_iter().flatten();
+        let candidates = workloads.filter(|workload| !workload.spec.is_kept_out_of_the_mesh());
+        candidates.map(|workload| workload.spec.pod_labels()).filter(move |labels| !self.is_gateway(namespace, labels))
+    }
+
+    fn is_gateway(&self, namespace: &Name, labels: &BTreeMap<Name, Name>) -> bool {
+        self.gateways.values().any(|gateway| {
+            let here = gateway.spec.service.as_ref().is_some_and(|service| *namespace == *service.namespace);
+            here && !gateway.spec.workload_labels.is_empty() && selects(&gateway.spec.workload_labels, labels)
+        })
+    }
+}

@@ -1,0 +1,369 @@
+//! What must hold for any fleet and any sequence of edits.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail wherever it is")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use meshrelay_snapshot::{Name, Object, Snapshot};
+use meshrelay_translate::{Inputs, Options, Translation, Translator};
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::{Value, json};
+
+const CLUSTERS: [&str; 3] = ["mgmt", "c1", "c2"];
+const NAMESPACES: [&str; 4] = ["gloo-mesh", "gateways", "a", "b"];
+/// Namespaces in which things are written, the likely ones more than once.
+const LIKELY: [&str; 6] = ["a", "a", "a", "b", "b", "gateways"];
+const NAMES: [&str; 3] = ["x", "y", "y-a"];
+
+/// Adds or replaces an object of a cluster, or takes one away.
+#[derive(Clone, Debug)]
+enum Edit {
+    Put(&'static str, Value),
+    Remove(&'static str, usize),
+    DropCluster(&'static str),
+}
+
+fn name() -> impl Strategy<Value = &'static str> {
+    select(&NAMES[..])
+}
+
+fn namespace() -> impl Strategy<Value = &'static str> {
+    select(&LIKELY[..])
+}
+
+fn cluster() -> impl Strategy<Value = &'static str> {
+    select(vec!["c1", "c1", "c2", "c2", "mgmt"])
+}
+
+fn object(api_version: &str, kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
+    let labels = json!({"app": name, "istio": if name == "x" { "ingressgateway" } else { "eastwestgateway" }});
+    json!({"apiVersion": api_version, "kind": kind, "spec": spec,
+        "metadata": {"name": name, "namespace": namespace, "labels": labels}})
+}
+
+fn reference() -> impl Strategy<Value = Value> {
+    (name(), prop::option::of(namespace()), prop::option::of(cluster())).prop_map(|(name, namespace, cluster)| {
+        let mut reference = json!({"name": name});
+        for (field, value) in [("namespace", namespace), ("cluster", cluster)] {
+            if let Some(value) = value {
+                reference[field] = value.into();
+            }
+        }
+        reference
+    })
+}
+
+fn destination() -> impl Strategy<Value = Value> {
+    let kind = select(vec!["SERVICE", "SERVICE", "VIRTUAL_DESTINATION", "EXTERNAL_SERVICE"]);
+    (reference(), kind, any::<bool>(), select(vec![0, 0, 50, 100])).prop_map(|(reference, kind, subset, weight)| {
+        let subset = if subset { json!({"version": "v1"}) } else { json!({}) };
+        json!({"ref": reference, "kind": kind, "port": {"number": 80}, "subset": subset, "weight": weight})
+    })
+}
+
+fn host() -> impl Strategy<Value = &'static str> {
+    select(vec!["h.a.mesh", "h-a.mesh", "other.mesh", "*.mesh", "short", "*"])
+}
+
+/// One object of a kind that means something, often referring to others that may or may not exist.
+fn put() -> impl Strategy<Value = Value> {
+    let networking = "networking.gloo.solo.io/v2";
+    let selector =
+        select(vec![json!({}), json!({"labels": {"app": "y"}}), json!({"namespace": "a"}), json!({"cluster": "c1"})]);
+    let service = (namespace(), name(), select(vec![80, 8080])).prop_map(|(namespace, name, target)| {
+        let ports = json!([{"name": "http", "port": 80, "targetPort": target}, {"name": "tls", "port": 15443}]);
+        object("v1", "Service", namespace, name, json!({"selector": {"app": name}, "ports": ports}))
+    });
+    let workload = (namespace(), name(), name()).prop_map(|(namespace, name, account)| {
+        let template = json!({"metadata": {"labels": {"app": name}}, "spec": {"serviceAccountName": account}});
+        object("apps/v1", "Deployment", namespace, name, json!({"template": template}))
+    });
+    let workspace = (name(), select(vec!["*", "c*", "c1"]), prop::sample::subsequence(NAMESPACES.to_vec(), 1..4))
+        .prop_map(|(name, clusters, namespaces)| {
+            let namespaces: Vec<Value> = namespaces.iter().map(|namespace| json!({"name": namespace})).collect();
+            let spec = json!({"workloadClusters": [{"name": clusters, "namespaces": namespaces}]});
+            object("admin.gloo.solo.io/v2", "Workspace", "gloo-mesh", name, spec)
+        });
+    let settings = (namespace(), select(vec!["x", "global"]), any::<bool>(), any::<bool>()).prop_map(
+        |(namespace, name, share, federate)| {
+            let rules = if share { json!([{"workspaces": [{"name": "*"}]}]) } else { json!([]) };
+            let options = json!({"federation": {"enabled": federate, "hostSuffix": "global"}});
+            let spec = json!({"importFrom": rules, "exportTo": rules, "options": options});
+            object("admin.gloo.solo.io/v2", "WorkspaceSettings", namespace, name, spec)
+        },
+    );
+    let table = (
+        namespace(),
+        name(),
+        host(),
+        prop::option::of(reference()),
+        prop::collection::vec(destination(), 1..3),
+        any::<bool>(),
+    )
+        .prop_map(move |(namespace, name, host, gateway, destinations, sidecars)| {
+            let gateways: Vec<Value> = gateway.into_iter().collect();
+            let selectors = if sidecars { json!([{"selector": {"labels": {"app": "y"}}}]) } else { json!([]) };
+            let spec = json!({"hosts": [host], "virtualGateways": gateways, "workloadSelectors": selectors,
+                "http": [{"name": "all", "forwardTo": {"destinations": destinations}}]});
+            object(networking, "RouteTable", namespace, name, spec)
+        });
+    let virtual_destination =
+        (namespace(), name(), host(), selector).prop_map(move |(namespace, name, host, selector)| {
+            let spec = json!({"hosts": [host], "services": [selector], "ports": [{"number": 80, "protocol": "HTTP"}]});
+            object(networking, "VirtualDestination", namespace, name, spec)
+        });
+    let external = (namespace(), name(), host()).prop_map(move |(namespace, name, host)| {
+        let ports = json!([{"number": 80, "protocol": "HTTP", "clientsideTls": {}}]);
+        object(networking, "ExternalService", namespace, name, json!({"hosts": [host], "ports": ports}))
+    });
+    let gateway = (namespace(), name(), host()).prop_map(move |(namespace, name, host)| {
+        let listener = json!({"http": {}, "port": {"number": 80}, "allowedRouteTables": [{"host": host}]});
+        object(networking, "VirtualGateway", namespace, name, json!({"listeners": [listener]}))
+    });
+    prop_oneof![service, workload, workspace, settings, table, virtual_destination, external, gateway]
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        20 => (cluster(), put()).prop_map(|(cluster, object)| Edit::Put(cluster, object)),
+        3 => (cluster(), any::<usize>()).prop_map(|(cluster, index)| Edit::Remove(cluster, index)),
+        1 => select(vec!["c1", "c2"]).prop_map(Edit::DropCluster),
+    ]
+}
+
+type Fleet = BTreeMap<&'static str, Vec<Value>>;
+
+/// A fleet in which much can be translated: meshes, gateways, and a workspace that owns nearly everything.
+fn base() -> Fleet {
+    let mut fleet = Fleet::new();
+    for cluster in CLUSTERS {
+        let objects = fleet.entry(cluster).or_default();
+        for namespace in NAMESPACES {
+            objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}));
+        }
+        if cluster == "mgmt" {
+            continue;
+        }
+        let internal = "internal.gloo.solo.io/v2";
+        objects.push(object(internal, "Mesh", "gloo-mesh", "istiod", json!({"trustDomain": cluster})));
+        for (name, role) in [("x", "ingressgateway"), ("y-a", "eastwestgateway")] {
+            let ports = json!([{"name": "tls", "number": 15443}]);
+            let spec = json!({"service": {"name": name, "namespace": "gateways"}, "workloadLabels": {"istio": role},
+                "externalAddresses": [{"address": format!("{name}.{cluster}.example.com"), "ports": ports}]});
+            objects.push(object(internal, "DiscoveredGateway", "gloo-mesh", name, spec));
+            let ports = json!([{"name": "http", "port": 80, "targetPort": 8080}, {"name": "tls", "port": 15443}]);
+            objects.push(object(
+                "v1",
+                "Service",
+                "gateways",
+                name,
+                json!({"selector": {"istio": role}, "ports": ports}),
+            ));
+        }
+        let ports = json!([{"name": "http", "port": 80, "targetPort": 8080}]);
+        objects.push(object("v1", "Service", "a", "y", json!({"selector": {"app": "y"}, "ports": ports})));
+    }
+    let listener = json!({"http": {}, "port": {"number": 80}});
+    let services = json!([{"labels": {"app": "y"}}]);
+    let ports = json!([{"number": 80, "protocol": "HTTP"}]);
+    let destinations = json!([{"ref": {"name": "y"}, "port": {"number": 80}, "subset": {"version": "v1"}},
+        {"ref": {"name": "base"}, "kind": "VIRTUAL_DESTINATION"}]);
+    let http = json!([{"name": "all", "forwardTo": {"destinations": destinations}}]);
+    let gateways = json!([{"name": "base", "namespace": "gateways"}]);
+    let networking = "networking.gloo.solo.io/v2";
+    fleet.entry("c1").or_default().extend([
+        object(networking, "VirtualGateway", "gateways", "base", json!({"listeners": [listener]})),
+        object(
+            networking,
+            "VirtualDestination",
+            "a",
+            "base",
+            json!({"hosts": ["b.mesh"], "services": services, "ports": ports}),
+        ),
+        object(
+            networking,
+            "RouteTable",
+            "a",
+            "base",
+            json!({"hosts": ["site.mesh"], "virtualGateways": gateways, "http": http}),
+        ),
+    ]);
+    for (name, namespaces) in [("first", ["gateways", "a"]), ("second", ["b", "config"])] {
+        let namespaces: Vec<Value> = namespaces.iter().map(|namespace| json!({"name": namespace})).collect();
+        let spec = json!({"workloadClusters": [{"name": "*", "namespaces": namespaces}]});
+        let mut workspace = object("admin.gloo.solo.io/v2", "Workspace", "gloo-mesh", name, spec);
+        workspace["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+        fleet.entry("mgmt").or_default().push(workspace);
+    }
+    fleet
+}
+
+fn apply(fleet: &mut Fleet, edit: &Edit) {
+    match edit {
+        Edit::Put(cluster, object) => {
+            let objects = fleet.entry(cluster).or_default();
+            let same = |other: &Value| {
+                ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace"]
+                    .iter()
+                    .all(|field| other.pointer(field) == object.pointer(field))
+            };
+            objects.retain(|other| !same(other));
+            objects.push(object.clone());
+        }
+        Edit::Remove(cluster, index) => {
+            let objects = fleet.entry(cluster).or_default();
+            if !objects.is_empty() {
+                objects.remove(index % objects.len());
+            }
+        }
+        Edit::DropCluster(cluster) => {
+            fleet.remove(cluster);
+        }
+    }
+}
+
+fn inputs<'a>(clusters: impl Iterator<Item = (&'a &'static str, Vec<&'a Value>)>) -> Inputs {
+    let clusters = clusters.map(|(name, objects)| {
+        let objects = objects.into_iter().map(|object| Arc::new(Object::from_value(object).unwrap()));
+        (Name::from(*name), Arc::new(objects.collect::<Snapshot>()))
+    });
+    Inputs { management_cluster: "mgmt".into(), clusters: clusters.collect() }
+}
+
+fn forwards(fleet: &Fleet) -> Inputs {
+    inputs(fleet.iter().map(|(name, objects)| (name, objects.iter().collect())))
+}
+
+fn backwards(fleet: &Fleet) -> Inputs {
+    inputs(fleet.iter().rev().map(|(name, objects)| (name, objects.iter().rev().collect())))
+}
+
+/// Everything that leaves the program.
+fn bytes(translation: &Translation) -> Vec<Vec<u8>> {
+    let outputs = translation.outputs.iter().flat_map(|(cluster, snapshot)| {
+        let objects = snapshot.sorted().into_iter().map(|object| object.body().to_vec());
+        [cluster.as_bytes().to_vec()].into_iter().chain(objects).collect::<Vec<_>>()
+    });
+    let reports = serde_json::to_vec(&translation.reports.document()).unwrap();
+    outputs.chain([reports]).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn incremental_equals_from_scratch(edits in prop::collection::vec(prop::collection::vec(edit(), 1..6), 1..8)) {
+        let mut fleet = base();
+        let mut translator = Translator::new(Options::default());
+        translator.translate(&forwards(&fleet));
+        for step in edits {
+            step.iter().for_each(|edit| apply(&mut fleet, edit));
+            let incremental = translator.translate(&forwards(&fleet));
+            let mut fresh = Translator::new(Options::default()).with_allocations(translator.allocations().clone());
+            let from_scratch = fresh.translate(&forwards(&fleet));
+            prop_assert_eq!(bytes(&incremental), bytes(&from_scratch));
+            prop_assert_eq!(&incremental.reports, &from_scratch.reports);
+            prop_assert_eq!(&incremental.outputs, &from_scratch.outputs);
+            let again = translator.translate(&forwards(&fleet));
+            prop_assert_eq!(again.stats.recomputed, 0);
+            for (cluster, snapshot) in &again.outputs {
+                prop_assert!(Arc::ptr_eq(snapshot, &incremental.outputs[cluster]));
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_arrival_does_not_matter(edits in prop::collection::vec(edit(), 0..40)) {
+        let mut fleet = base();
+        edits.iter().for_each(|edit| apply(&mut fleet, edit));
+        let one = Translator::new(Options::default()).translate(&forwards(&fleet));
+        let two = Translator::new(Options::default()).translate(&backwards(&fleet));
+        prop_assert_eq!(bytes(&one), bytes(&two));
+    }
+
+    #[test]
+    fn every_object_comes_from_one_unit_and_goes_to_its_context(edits in prop::collection::vec(edit(), 0..40)) {
+        let mut fleet = base();
+        edits.iter().for_each(|edit| apply(&mut fleet, edit));
+        let mut translator = Translator::new(Options::default());
+        let translation = translator.translate(&forwards(&fleet));
+        let mut published = 0;
+        let mut units = BTreeSet::new();
+        for unit in translator.units() {
+            prop_assert!(units.insert(unit.id.clone()), "{:?} twice", unit.id);
+            prop_assert!(!unit.objects.is_empty());
+            for object in &unit.objects {
+                published += 1;
+                prop_assert_eq!(&object.key().namespace, &unit.id.context.namespace);
+                let labels = object.labels();
+                prop_assert_eq!(&labels["context.mesh.gloo.solo.io/cluster"], &unit.id.context.cluster);
+                prop_assert_eq!(&labels["context.mesh.gloo.solo.io/workspace"], &unit.id.context.workspace);
+                prop_assert_eq!(&labels["gloo.solo.io/parent_name"], &unit.id.parent.key.name);
+            }
+        }
+        // No object hides another: two that would have one name both get through.
+        let objects: usize = translation.outputs.values().map(|snapshot| snapshot.len()).sum();
+        prop_assert_eq!(objects, published);
+        prop_assert_eq!(objects, translation.stats.objects);
+        for (resource, report) in translation.reports.iter() {
+            for (cluster, key) in &report.shaped {
+                let object = translation.outputs[cluster].get(key);
+                prop_assert!(object.is_some(), "{} reports {}, which is not there", resource, key);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_change_recomputes_only_what_depends_on_it() {
+    let mut fleet = base();
+    let networking = "networking.gloo.solo.io/v2";
+    for (name, host) in [("one", "one.mesh"), ("two", "two.mesh")] {
+        let services = json!([{"name": "y", "namespace": "a"}]);
+        let spec = json!({"hosts": [host], "services": services, "ports": [{"number": 80, "protocol": "HTTP"}]});
+        apply(&mut fleet, &Edit::Put("c1", object(networking, "VirtualDestination", "a", name, spec)));
+    }
+    let mut translator = Translator::new(Options::default());
+    let before = translator.translate(&forwards(&fleet));
+    assert!(before.stats.objects >= 8, "{:?}", before.stats);
+    assert_eq!(before.stats.recomputed, before.stats.units);
+
+    let external = json!({"hosts": ["x.example.com"], "ports": [{"number": 80, "protocol": "HTTP"}]});
+    apply(&mut fleet, &Edit::Put("c1", object(networking, "ExternalService", "a", "new", external)));
+    let after = translator.translate(&forwards(&fleet));
+    assert_eq!((after.stats.changed_clusters, after.stats.recomputed), (1, 4), "an entry in each of four namespaces");
+
+    let objects = |translation: &Translation| -> BTreeMap<_, _> {
+        let all = translation.outputs.iter().flat_map(|(cluster, snapshot)| {
+            snapshot
+                .iter()
+                .map(|object| ((cluster.clone(), object.key().clone()), Arc::clone(object)))
+                .collect::<Vec<_>>()
+        });
+        all.collect()
+    };
+    let after = objects(&after);
+    for (key, object) in objects(&before) {
+        assert!(Arc::ptr_eq(&object, &after[&key]), "{key:?} was made again");
+    }
+}
+
+#[test]
+fn names_that_collide_are_told_apart() {
+    let mut fleet = base();
+    let networking = "networking.gloo.solo.io/v2";
+    for (name, host) in [("one", "h.a.mesh"), ("two", "h-a.mesh")] {
+        let services = json!([{"name": "y", "namespace": "a"}]);
+        let spec = json!({"hosts": [host], "services": services, "ports": [{"number": 80, "protocol": "HTTP"}]});
+        apply(&mut fleet, &Edit::Put("c1", object(networking, "VirtualDestination", "a", name, spec)));
+    }
+    let translation = Translator::new(Options::default()).translate(&forwards(&fleet));
+    let entries = |host: &str| {
+        let snapshot = &translation.outputs["c1"];
+        let entries = snapshot.iter().filter(|object| object.key().gvk.kind == "ServiceEntry");
+        entries.filter(|object| object.value()["spec"]["hosts"] == json!([host])).count()
+    };
+    assert_eq!((entries("h.a.mesh"), entries("h-a.mesh")), (1, 1));
+}
