@@ -1,0 +1,141 @@
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hyper_util::rt::TokioIo;
+use meshrelay_pki::tls::{ClientTls, server_name};
+use meshrelay_pki::{PkiError, TlsRefusal};
+use meshrelay_relay::grpc::tune_endpoint;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_util::either::Either;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+use crate::Metrics;
+
+/// Opens connections to the management server.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    address: String,
+    authority: String,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    refusals: Refusals,
+}
+
+/// Takes note of why TLS connections fail, before they or after they were made.
+#[derive(Clone)]
+struct Refusals {
+    metrics: Metrics,
+    last: Arc<Mutex<Option<TlsRefusal>>>,
+}
+
+impl Connector {
+    pub(crate) fn new(address: &str, authority: &str, tls: &ClientTls, metrics: Metrics) -> Result<Self, PkiError> {
+        let refusals = Refusals { metrics, last: Arc::default() };
+        let connector = Self { address: address.to_owned(), authority: authority.to_owned(), tls: None, refusals };
+        connector.with(tls)
+    }
+
+    /// Connects to the same server in another way.
+    pub(crate) fn with(&self, tls: &ClientTls) -> Result<Self, PkiError> {
+        let tls = match tls {
+            ClientTls::Tls(live) => Some((Arc::clone(&live.config), server_name(&self.authority)?)),
+            ClientTls::Insecure => None,
+        };
+        Ok(Self { tls, ..self.clone() })
+    }
+
+    /// Why TLS failed last; asked for once.
+    pub(crate) fn take_refusal(&self) -> Option<TlsRefusal> {
+        self.refusals.last.lock().take()
+    }
+
+    /// A new connection. The message of a failure says what to look at.
+    pub(crate) async fn connect(&self) -> Result<Channel, String> {
+        let Self { address, authority, tls, refusals } = self.clone();
+        // The scheme says nothing here: the connector below decides about TLS.
+        let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(|error| error.to_string())?;
+        let connect = service_fn(move |_| {
+            let (address, tls, refusals) = (address.clone(), tls.clone(), refusals.clone());
+            async move {
+                let stream = TcpStream::connect(&address).await?;
+                stream.set_nodelay(true)?;
+                io::Result::Ok(TokioIo::new(match tls {
+                    None => Either::Left(stream),
+                    Some((config, name)) => {
+                        let connected = TlsConnector::from(config).connect(name, stream).await;
+                        let stream = Box::new(connected.inspect_err(|error| refusals.note(error))?);
+                        Either::Right(Noted { stream, refusals })
+                    }
+                }))
+            }
+        });
+        tune_endpoint(endpoint)
+            .connect_with_connector(connect)
+            .await
+            .map_err(|error| format!("cannot connect to {}: {}", self.address, explain(&error)))
+    }
+}
+
+/// The innermost cause, or the TLS refusal behind it.
+pub(crate) fn explain(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(refusal) = TlsRefusal::of(error) {
+        return refusal.to_string();
+    }
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+impl Refusals {
+    fn note(&self, error: &io::Error) {
+        let Some(refusal) = TlsRefusal::of(error) else { return };
+        self.metrics.handshake_failed(refusal);
+        tracing::error!(code = refusal.code(), %refusal, "no TLS connection to the server");
+        *self.last.lock() = Some(refusal);
+    }
+}
+
+/// A TLS stream that notes why it failed: with TLS 1.3 a server judges the certificate of a client only when the client
+/// is done with the handshake already.
+struct Noted {
+    stream: Box<TlsStream<TcpStream>>,
+    refusals: Refusals,
+}
+
+impl AsyncRead for Noted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Poll::Ready(Err(error)) = &read {
+            self.refusals.note(error);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Noted {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, buffer)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,98 @@
+//! The last output on disk: what a restarted agent holds before it has reached a server.
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use meshrelay_relay::Held;
+use meshrelay_snapshot::{Object, Snapshot, SnapshotMeta};
+use serde::{Deserialize, Serialize};
+
+/// Compression level: the default of zstd, since the file is written once per output.
+const LEVEL: i32 = 3;
+
+/// Largest file that is read back, decoded; more is not an output of ours.
+const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// First line of the file; each further line is the canonical JSON of one object.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    version: u64,
+    digest: meshrelay_snapshot::ContentHash,
+    meta: SnapshotMeta,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct HeldOutputFile {
+    path: PathBuf,
+}
+
+impl HeldOutputFile {
+    pub(crate) fn new(state_directory: &Path) -> Self {
+        Self { path: state_directory.join("last-output.jsonl.zst") }
+    }
+
+    /// Writes the visible snapshot, in one step.
+    pub(crate) fn store(&self, held: &Held) -> std::io::Result<()> {
+        let temporary = self.path.with_extension("tmp");
+        let mut encoder = zstd::Encoder::new(std::fs::File::create(&temporary)?, LEVEL)?;
+        let snapshot = held.visible();
+        let head = Head { version: held.version(), digest: snapshot.digest(), meta: snapshot.meta().clone() };
+        encoder.write_all(&serde_json::to_vec(&head)?)?;
+        for object in snapshot.iter() {
+            encoder.write_all(b"\n")?;
+            encoder.write_all(object.body())?;
+        }
+        encoder.finish()?.sync_all()?;
+        std::fs::rename(&temporary, &self.path)
+    }
+
+    /// Reads it back; `None` if there is none. A file that is damaged is an error and not half an output.
+    pub(crate) fn load(&self) -> std::io::Result<Option<Held>> {
+        let file = match std::fs::File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut text = String::new();
+        zstd::Decoder::new(file)?.take(MAX_BYTES).read_to_string(&mut text)?;
+        let mut lines = text.lines();
+        let head: Head = serde_json::from_str(lines.next().unwrap_or_default())?;
+        let objects = lines.map(|line| Object::from_canonical(line.as_bytes()).map(Arc::new));
+        let mut snapshot: Snapshot = objects.collect::<Result<_, _>>().map_err(std::io::Error::other)?;
+        snapshot.set_meta(head.meta);
+        if snapshot.digest() != head.digest {
+            return Err(std::io::Error::other("its digest does not match its content"));
+        }
+        Ok(Some(Held::restored(Arc::new(snapshot), head.version)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_output_survives_a_restart_and_damage_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = HeldOutputFile::new(folder.path());
+        assert!(file.load().unwrap().is_none());
+        let object = |name: &str| {
+            let value = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "n"}});
+            Arc::new(Object::from_value(&value).unwrap())
+        };
+        let snapshot: Snapshot = [object("a"), object("b")].into_iter().collect();
+        let held = Held::restored(Arc::new(snapshot.clone()), 7);
+        file.store(&held).unwrap();
+        let read = file.load().unwrap().unwrap();
+        assert_eq!((&**read.visible(), read.version()), (&snapshot, 7));
+
+        let head = serde_json::to_string(&Head { version: 7, digest: held.digest(), meta: SnapshotMeta::default() });
+        let cut_off = format!("{}\n{}", head.unwrap(), String::from_utf8_lossy(object("a").body()));
+        std::fs::write(&file.path, zstd::encode_all(cut_off.as_bytes(), LEVEL).unwrap()).unwrap();
+        assert!(file.load().is_err());
+    }
+}

@@ -1,0 +1,20 @@
+//! The relay agent of a workload cluster.
+//!
+//! It watches its cluster, discovers meshes and gateways in it, pushes what it holds to the management server, pulls
+//! what the server made of it, and applies that. Without a server it keeps applying the last output it was given.
+
+mod certificate;
+pub mod cli;
+mod connector;
+pub mod discovery;
+mod error;
+mod held_output;
+mod metrics;
+mod output;
+mod run;
+mod settings;
+
+pub use error::AgentError;
+pub use metrics::Metrics;
+pub use run::{Agent, AgentStatus};
+pub use settings::Settings;

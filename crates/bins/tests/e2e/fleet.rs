@@ -1,0 +1,202 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tempfile::TempDir;
+
+use crate::process::meshctl;
+use crate::wait::wait_for;
+
+/// Contents by path.
+pub(crate) type Files = BTreeMap<String, String>;
+
+/// The clusters of the example that have workloads.
+pub(crate) const WORKLOAD_CLUSTERS: [&str; 2] = ["cluster1", "cluster2"];
+
+/// A fleet folder of its own for one test, with an address of its own.
+pub(crate) struct Fleet {
+    folder: TempDir,
+    host: IpAddr,
+}
+
+impl Fleet {
+    /// A copy of the example.
+    pub(crate) fn bookinfo() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/bookinfo"), folder.path());
+        // A server that is restarted must find its port free, so tests that run side by side do not share an address.
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        let own = if cfg!(target_os = "linux") { NEXT.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        Self { folder, host: IpAddr::V4(Ipv4Addr::new(127, 0, own, 1)) }
+    }
+
+    /// A free port of the address.
+    pub(crate) fn any_port(&self) -> SocketAddr {
+        SocketAddr::new(self.host, 0)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A path as an argument.
+    pub(crate) fn argument(&self) -> &str {
+        self.folder().to_str().unwrap()
+    }
+
+    /// The state folder of the server or of an agent.
+    pub(crate) fn state(&self, of: &str) -> PathBuf {
+        self.folder().join(".state").join(of)
+    }
+
+    /// Where the agent of a cluster puts its outputs if it is not told otherwise.
+    pub(crate) fn output(&self, cluster: &str) -> PathBuf {
+        self.folder().join(".meshrelay").join(cluster)
+    }
+
+    pub(crate) fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.folder().join(path)).unwrap()
+    }
+
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        fs::write(self.folder().join(path), text).unwrap();
+    }
+
+    pub(crate) fn remove(&self, path: &str) {
+        fs::remove_file(self.folder().join(path)).unwrap();
+    }
+
+    /// Changes a file; every text to be replaced must occur in it.
+    pub(crate) fn edit(&self, path: &str, changes: &[(&str, &str)]) {
+        let mut text = self.read(path);
+        for (from, to) in changes {
+            assert!(text.contains(from), "{path} has {from:?}");
+            text = text.replace(from, to);
+        }
+        self.write(path, &text);
+    }
+
+    /// Sends `percent` of the traffic to the old reviews instead of `before`, and the rest to the new ones.
+    pub(crate) fn shift_traffic(&self, before: u32, percent: u32) {
+        let weight = |percent| format!("weight: {percent}\n");
+        let (old, new) = (weight(before), weight(100 - before));
+        self.edit("cluster1/bookinfo-config.yaml", &[(&old, &weight(percent)), (&new, &weight(100 - percent))]);
+    }
+
+    /// True if the applied VirtualService has these weights.
+    pub(crate) fn traffic_is_shifted(&self, percent: u32) -> bool {
+        let applied = self.applied("cluster1");
+        let service = applied.iter().find(|(path, _)| path.contains("virtualservice-routetable-reviews"));
+        service.is_some_and(|(_, text)| {
+            text.contains(&format!("weight: {percent}\n")) && text.contains(&format!("weight: {}\n", 100 - percent))
+        })
+    }
+
+    pub(crate) fn wait_for_shifted_traffic(&self, percent: u32) {
+        wait_for(format_args!("a weight of {percent} in the VirtualService"), || {
+            if self.traffic_is_shifted(percent) { Ok(()) } else { Err("other weights".to_owned()) }
+        });
+    }
+
+    /// Removes the KubernetesCluster of a cluster; returns what has to be written to have it back.
+    pub(crate) fn unregister(&self, cluster: &str) -> String {
+        let path = "mgmt/clusters.yaml";
+        let before = self.read(path);
+        let others: Vec<&str> =
+            before.split("---\n").filter(|document| !document.contains(&format!("name: {cluster}\n"))).collect();
+        assert_eq!(others.len(), 2, "the other cluster and the management cluster");
+        self.write(path, &others.join("---\n"));
+        before
+    }
+
+    pub(crate) fn register_again(&self, before: &str) {
+        self.write("mgmt/clusters.yaml", before);
+    }
+
+    /// Gives an agent what an installation gives it: the server's root certificate and the token.
+    pub(crate) fn bootstrap(&self, cluster: &str) {
+        self.give(cluster, "relay-root-tls-secret/ca.crt", &self.secret("server", "relay-root-tls-secret/ca.crt"));
+        self.give(cluster, TOKEN_FILE, &self.secret("server", TOKEN_FILE));
+    }
+
+    pub(crate) fn secret(&self, of: &str, path: &str) -> String {
+        fs::read_to_string(self.state(of).join(path)).unwrap()
+    }
+
+    /// Puts a file into the state folder of an agent.
+    pub(crate) fn give(&self, cluster: &str, path: &str, text: &str) {
+        let path = self.state(cluster).join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// What is applied in a cluster.
+    pub(crate) fn applied(&self, cluster: &str) -> Files {
+        yaml_files(&self.output(cluster))
+    }
+
+    /// What should be applied in each cluster for the manifests as they are now.
+    pub(crate) fn expected(&self) -> BTreeMap<String, Files> {
+        let out = tempfile::tempdir().unwrap();
+        let answer = meshctl(&["translate", self.argument(), "-o", out.path().to_str().unwrap()]);
+        assert_eq!(answer.code, 0, "{}", answer.stderr);
+        WORKLOAD_CLUSTERS.map(|cluster| (cluster.to_owned(), yaml_files(&out.path().join(cluster)))).into()
+    }
+
+    /// Waits until the agents have applied what `meshctl translate` makes of the manifests, byte for byte.
+    pub(crate) fn wait_until_converged(&self) {
+        let expected = self.expected();
+        for (cluster, expected) in &expected {
+            assert!(!expected.is_empty());
+            wait_for(format_args!("the outputs of {cluster}"), || difference(expected, &self.applied(cluster)));
+        }
+    }
+}
+
+/// File with the token that agents register with, in a state folder.
+pub(crate) const TOKEN_FILE: &str = "relay-identity-token-secret/token";
+
+/// Ok if both are the same, otherwise what differs.
+pub(crate) fn difference(expected: &Files, found: &Files) -> Result<(), String> {
+    let differing: Vec<&String> =
+        expected.keys().chain(found.keys()).filter(|path| expected.get(*path) != found.get(*path)).collect();
+    if differing.is_empty() { Ok(()) } else { Err(format!("differences in {differing:?}")) }
+}
+
+/// The YAML files below a folder.
+pub(crate) fn yaml_files(folder: &Path) -> Files {
+    let mut files = Files::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(current) = folders.pop() {
+        // Folders and files may go while they are looked at.
+        for entry in fs::read_dir(&current).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "yaml")
+                && let Ok(text) = fs::read_to_string(&path)
+            {
+                files.insert(path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned(), text);
+            }
+        }
+    }
+    files
+}
+
+/// Copies a folder, following links, without what begins with `.meshrelay`.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        if name.to_string_lossy().starts_with(".meshrelay") {
+            continue;
+        }
+        if path.is_dir() {
+            copy(&path, &to.join(name));
+        } else {
+            fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The three programs as processes, over real sockets, with real files.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking, and says why")]
+
+mod certificates;
+mod fleet;
+mod installation;
+mod limits;
+mod meshctl;
+mod modes;
+mod operations;
+mod process;
+mod proxy;
+mod registration;
+mod restarts;
+mod sandbox;
+mod wait;
+mod watcher;

@@ -1,0 +1,127 @@
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::wait::wait_for;
+
+/// Lines of the end of a log that are shown when a test fails.
+const SHOWN: usize = 60;
+
+/// A running program. Killed when dropped.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    /// Starts a program without the environment of the test; `name` is for messages.
+    pub(crate) fn start(name: impl Into<String>, mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        collect(child.stdout.take().unwrap(), &lines);
+        collect(child.stderr.take().unwrap(), &lines);
+        Self { name: name.into(), child, lines }
+    }
+
+    /// Number of lines so far, to be given to [`Process::line_since`].
+    pub(crate) fn mark(&self) -> usize {
+        self.lines.lock().len()
+    }
+
+    /// The first line from `mark` on that contains all of `parts`, once there is one.
+    pub(crate) fn line_since(&self, mark: usize, parts: &[&str]) -> String {
+        wait_for(format_args!("a line of {} with {parts:?}", self.name), || {
+            let lines = self.lines.lock();
+            let found = lines.iter().skip(mark).find(|line| parts.iter().all(|part| line.contains(part)));
+            found.cloned().ok_or_else(|| "none".to_owned())
+        })
+    }
+
+    /// The first line that contains all of `parts`, once there is one.
+    pub(crate) fn line(&self, parts: &[&str]) -> String {
+        self.line_since(0, parts)
+    }
+
+    /// True if a line contains all of `parts` now.
+    pub(crate) fn has_line(&self, parts: &[&str]) -> bool {
+        self.lines.lock().iter().any(|line| parts.iter().all(|part| line.contains(part)))
+    }
+
+    /// The log record that says where the program listens.
+    pub(crate) fn started(&self) -> Value {
+        serde_json::from_str(&self.line(&["\"message\":\"started\""])).unwrap()
+    }
+
+    /// SIGKILL: what a crash or a lost machine is like.
+    pub(crate) fn kill(&mut self) {
+        // A process that has ended is as good as killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Sends a signal, such as TERM.
+    pub(crate) fn signal(&self, signal: &str) {
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", self.child.id())).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits until the program has ended by itself.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let Self { name, child, .. } = self;
+        wait_for(format_args!("the end of {name}"), || {
+            child.try_wait().unwrap().ok_or_else(|| "it is running".to_owned())
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let lines = self.lines.lock();
+            eprintln!("---- {}, {} lines, the last of them:", self.name, lines.len());
+            for line in lines.iter().skip(lines.len().saturating_sub(SHOWN)) {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+fn collect(stream: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
+    let lines = Arc::clone(lines);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            lines.lock().push(line);
+        }
+    });
+}
+
+/// A command of one of the three programs, with an empty environment.
+pub(crate) fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear();
+    command
+}
+
+/// What a program that ends by itself said.
+pub(crate) struct Answer {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a program to its end.
+pub(crate) fn run(command: &mut Command) -> Answer {
+    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Answer { code: status.code().unwrap(), stdout: text(stdout), stderr: text(stderr) }
+}
+
+/// Runs `meshctl` to its end.
+pub(crate) fn meshctl(arguments: &[&str]) -> Answer {
+    run(command(env!("CARGO_BIN_EXE_meshctl")).args(arguments))
+}

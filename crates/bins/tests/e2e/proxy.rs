@@ -1,0 +1,93 @@
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use crate::wait::{STEP, wait_for};
+
+/// A line between an agent and a server that can be made to stop in the middle of something.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Bytes towards the server that may still pass.
+    room: AtomicI64,
+    stop: AtomicBool,
+}
+
+impl Proxy {
+    pub(crate) fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind((server.ip(), 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let shared = Arc::new(Shared { room: AtomicI64::new(i64::MAX), stop: AtomicBool::new(false) });
+        let of_listener = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            while !of_listener.stop.load(Ordering::Relaxed) {
+                let Ok((agent, _)) = listener.accept() else {
+                    std::thread::sleep(STEP);
+                    continue;
+                };
+                // The server may be down: then the agent's connection ends here.
+                if let Ok(server) = TcpStream::connect(server) {
+                    pass(agent.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&of_listener), true);
+                    pass(server, agent, Arc::clone(&of_listener), false);
+                }
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// Lets this many more bytes pass towards the server, and then none.
+    pub(crate) fn stop_after(&self, bytes: i64) {
+        self.shared.room.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Lets everything pass again.
+    pub(crate) fn open(&self) {
+        self.shared.room.store(i64::MAX, Ordering::Relaxed);
+    }
+
+    pub(crate) fn wait_until_stopped(&self) {
+        wait_for("the line to be full", || match self.shared.room.load(Ordering::Relaxed) {
+            ..=0 => Ok(()),
+            room => Err(format!("room for {room} bytes")),
+        });
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, shared: Arc<Shared>, limited: bool) {
+    from.set_nonblocking(false).unwrap();
+    from.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while !shared.stop.load(Ordering::Relaxed) {
+            if limited && shared.room.load(Ordering::Relaxed) <= 0 {
+                std::thread::sleep(STEP);
+                continue;
+            }
+            match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) if to.write_all(&buffer[..read]).is_ok() => {
+                    if limited {
+                        shared.room.fetch_sub(read as i64, Ordering::Relaxed);
+                    }
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                _ => break,
+            }
+        }
+        // The other direction ends too: half a connection is of no use to anybody.
+        let _ = from.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Both);
+    });
+}

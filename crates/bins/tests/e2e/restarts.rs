@@ -1,0 +1,117 @@
+use std::fmt::Write as _;
+
+use crate::fleet::{Fleet, WORKLOAD_CLUSTERS};
+use crate::installation::{Agent, Server, install};
+use crate::proxy::Proxy;
+use crate::watcher::Watcher;
+
+#[test]
+fn a_server_that_is_killed_comes_back_and_nothing_disappears() {
+    let fleet = Fleet::bookinfo();
+    let (mut server, _agents) = install(&fleet);
+    let watcher = Watcher::over(&fleet, &WORKLOAD_CLUSTERS);
+    for (before, percent) in [(80, 70), (70, 55), (55, 35)] {
+        server.process.kill();
+        // Made while the server is down, and nobody but the agent knows of it.
+        fleet.shift_traffic(before, percent);
+        server.restart(&fleet);
+        fleet.wait_for_shifted_traffic(percent);
+        fleet.wait_until_converged();
+        server.endpoints.wait_until_ready();
+    }
+    watcher.finish();
+}
+
+#[test]
+fn an_agent_that_is_killed_comes_back_and_nothing_disappears() {
+    let fleet = Fleet::bookinfo();
+    let (server, [mut one, _two]) = install(&fleet);
+    let watcher = Watcher::over(&fleet, &WORKLOAD_CLUSTERS);
+    one.process.kill();
+    server.endpoints.wait_for_metric("relay_push_clients_connected{cluster=\"cluster1\"}", |n| n == 0.0);
+    // Seen by nobody until the agent is back.
+    fleet.shift_traffic(80, 65);
+    assert!(fleet.traffic_is_shifted(80));
+    let one = Agent::start(&fleet, "cluster1", server.relay, &[]);
+    fleet.wait_for_shifted_traffic(65);
+    fleet.wait_until_converged();
+    one.endpoints.wait_until_ready();
+    watcher.finish();
+}
+
+#[test]
+fn a_server_that_comes_back_waits_for_the_clusters_that_it_knows() {
+    let fleet = Fleet::bookinfo();
+    let (mut server, [mut one, mut two]) = install(&fleet);
+    let watcher = Watcher::over(&fleet, &WORKLOAD_CLUSTERS);
+    for process in [&mut server.process, &mut one.process, &mut two.process] {
+        process.kill();
+    }
+    fleet.shift_traffic(80, 45);
+    server.restart(&fleet);
+    let _one = Agent::start(&fleet, "cluster1", server.relay, &[]);
+    // Half of the fleet is there: what depends on the other half must not shrink.
+    server.endpoints.wait_for_metric("meshrelay_input_objects{cluster=\"cluster1\"}", |n| n > 0.0);
+    server.endpoints.wait_for_metric("gloo_mesh_safe_mode_active{cluster=\"cluster2\"}", |n| n == 1.0);
+    assert_eq!(server.endpoints.health("/readyz"), (503, "waiting for first translation\n".to_owned()));
+    assert!(fleet.traffic_is_shifted(80));
+    let _two = Agent::start(&fleet, "cluster2", server.relay, &[]);
+    server.endpoints.wait_for_metric("gloo_mesh_safe_mode_active{cluster=\"cluster2\"}", |n| n == 0.0);
+    server.endpoints.wait_until_ready();
+    fleet.wait_for_shifted_traffic(45);
+    fleet.wait_until_converged();
+    watcher.finish();
+}
+
+#[test]
+fn a_server_that_is_killed_in_the_middle_of_a_push_gets_the_whole_of_it_afterwards() {
+    const SERVICES: usize = 2_000;
+    let fleet = Fleet::bookinfo();
+    let mut server = Server::start(&fleet);
+    let proxy = Proxy::to(server.relay);
+    for cluster in WORKLOAD_CLUSTERS {
+        fleet.bootstrap(cluster);
+    }
+    let one = Agent::start(&fleet, "cluster1", proxy.address, &[]);
+    let _two = Agent::start(&fleet, "cluster2", server.relay, &[]);
+    fleet.wait_until_converged();
+    let objects = server.endpoints.metric("meshrelay_input_objects{cluster=\"cluster1\"}").unwrap();
+    let watcher = Watcher::over(&fleet, &WORKLOAD_CLUSTERS);
+    // Some chunks pass, others do not; and the last one, which makes them count, least of all.
+    proxy.stop_after(1_000_000);
+    fleet.write("cluster1/many.yaml", &services(SERVICES));
+    proxy.wait_until_stopped();
+    one.endpoints.wait_for_metric("meshrelay_agent_input_objects", |n| n == objects + SERVICES as f64);
+    assert_eq!(server.endpoints.metric("meshrelay_input_objects{cluster=\"cluster1\"}"), Some(objects));
+    server.restart(&fleet);
+    proxy.open();
+    let name = "meshrelay_input_objects{cluster=\"cluster1\"}";
+    server.endpoints.wait_for_metric(name, |n| n == objects + SERVICES as f64);
+    fleet.shift_traffic(80, 40);
+    fleet.wait_for_shifted_traffic(40);
+    fleet.wait_until_converged();
+    watcher.finish();
+}
+
+/// Services with annotations that do not compress, so that they take some time to travel.
+fn services(count: usize) -> String {
+    let mut text = String::new();
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    for number in 0..count {
+        write!(
+            text,
+            "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: many-{number}\n  namespace: bookinfo-backends\n  \
+             annotations:\n    note: \""
+        )
+        .unwrap();
+        for _ in 0..80 {
+            // xorshift64, by Marsaglia.
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            write!(text, "{random:016x}").unwrap();
+        }
+        text.push_str("\"\nspec:\n  ports:\n  - name: http\n    port: 80\n");
+    }
+    text
+}

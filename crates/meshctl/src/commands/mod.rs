@@ -1,0 +1,3 @@
+pub(crate) mod reference;
+pub(crate) mod sandbox;
+pub(crate) mod translate;

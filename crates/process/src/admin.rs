@@ -1,0 +1,119 @@
+//! The HTTP endpoints that every process has: health and readiness, and metrics for Prometheus.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::readiness::Readiness;
+
+/// Content type of OpenMetrics text, which newer Prometheus servers ask for.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Content type of the older Prometheus text format, whose parsers accept the same lines.
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// `GET /` and `/readyz` answer 200 when ready, otherwise 503 with one line per task that is waited for; `/healthz`
+/// answers 200 as long as the process runs.
+pub fn health_router(readiness: Readiness) -> Router {
+    let ready = |State(readiness): State<Readiness>| async move {
+        let pending = readiness.pending();
+        if pending.is_empty() {
+            (StatusCode::OK, "ready\n".to_owned())
+        } else {
+            let lines: String = pending.iter().map(|task| format!("waiting for {task}\n")).collect();
+            (StatusCode::SERVICE_UNAVAILABLE, lines)
+        }
+    };
+    Router::new()
+        .route("/", get(ready))
+        .route("/readyz", get(ready))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .with_state(readiness)
+}
+
+/// `GET /metrics` in OpenMetrics text, labelled by the `Accept` header.
+pub fn metrics_router(registry: Arc<Registry>) -> Router {
+    Router::new().route("/metrics", get(metrics)).with_state(registry)
+}
+
+async fn metrics(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> Response {
+    let mut text = String::new();
+    if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &registry) {
+        return (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics could not be written: {error}\n")).into_response();
+    }
+    let accepts_open_metrics = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("application/openmetrics-text"));
+    let content_type = if accepts_open_metrics { OPEN_METRICS } else { PROMETHEUS_TEXT };
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+}
+
+/// Serves a router until the token is cancelled. Returns the address that was bound (port 0 asks for a free one) and
+/// the task that serves.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn serve(
+    address: SocketAddr,
+    router: Router,
+    shutdown: CancellationToken,
+) -> std::io::Result<(SocketAddr, tokio::task::JoinHandle<()>)> {
+    let listener = TcpListener::bind(address).await?;
+    let bound = listener.local_addr()?;
+    let task = tokio::spawn(async move {
+        let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
+        if let Err(error) = server.await {
+            tracing::error!(%error, "admin endpoint ended");
+        }
+    });
+    Ok((bound, task))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn get_text(router: &Router, path: &str) -> (StatusCode, String) {
+        let response = router.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
+        let status = response.status();
+        (status, String::from_utf8(to_bytes(response.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn readiness_says_what_is_waited_for() {
+        let readiness = Readiness::new();
+        let router = health_router(readiness.clone());
+        let guard = readiness.register_task("first listing of cluster1");
+        assert_eq!(
+            get_text(&router, "/").await,
+            (StatusCode::SERVICE_UNAVAILABLE, "waiting for first listing of cluster1\n".to_owned())
+        );
+        assert_eq!(get_text(&router, "/healthz").await.0, StatusCode::OK);
+        drop(guard);
+        assert_eq!(get_text(&router, "/readyz").await, (StatusCode::OK, "ready\n".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served_as_text() {
+        let mut registry = Registry::default();
+        let gauge = prometheus_client::metrics::gauge::Gauge::<i64>::default();
+        registry.register("relay_push_clients_connected", "connected", gauge.clone());
+        gauge.set(3);
+        let (status, text) = get_text(&metrics_router(Arc::new(registry)), "/metrics").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(text.contains("relay_push_clients_connected 3"), "{text}");
+    }
+}

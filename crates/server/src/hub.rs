@@ -1,0 +1,203 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use meshrelay_pki::tls::TlsMode;
+use meshrelay_relay::grpc::{Caller, Hub, Notice};
+use meshrelay_relay::{Direction, End, Held, Outcome, Refusal, RefusalReason};
+use meshrelay_snapshot::{Name, Snapshot, SnapshotMeta};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::inputs::Inputs;
+use crate::metrics::ReasonLabel;
+use crate::registrar::unknown_cluster;
+use crate::state_file::StateFile;
+use crate::{ClusterStatus, Metrics, ServerStatus};
+
+/// File in the state folder with the names of the clusters that have sent a snapshot.
+pub(crate) const WARM_FILE: &str = "warm-clusters.json";
+
+/// What streams read and write: inputs in, outputs out, status beside.
+pub(crate) struct ServerHub {
+    pub(crate) inputs: Arc<Inputs>,
+    pub(crate) outputs: Mutex<BTreeMap<Name, watch::Sender<Option<Arc<Snapshot>>>>>,
+    pub(crate) status: Arc<watch::Sender<ServerStatus>>,
+    pub(crate) metrics: Metrics,
+    pub(crate) tls_mode: TlsMode,
+    pub(crate) pki: Option<Arc<meshrelay_pki::registration::Registrar>>,
+    /// Locked from the look at which clusters are warm until the file says so.
+    pub(crate) warm_file: Mutex<StateFile>,
+}
+
+impl ServerHub {
+    /// Publishes outputs; a cluster whose output did not change is left alone. With a doubt the outputs say that what is
+    /// absent from them must not be deleted.
+    pub(crate) fn publish(&self, outputs: &BTreeMap<Name, Arc<Snapshot>>, doubt: Option<&str>) {
+        for (cluster, output) in outputs {
+            let sender = self.output_of(cluster);
+            let mut output = Snapshot::clone(output);
+            output.set_meta(SnapshotMeta { doubt: doubt.map(str::to_owned), ..output.meta().clone() });
+            // By content: an equal output does not travel, so no report on it would come.
+            if sender.borrow().as_ref().is_some_and(|published| **published == output) {
+                continue;
+            }
+            let output = Arc::new(output);
+            let count = i64::try_from(output.len()).unwrap_or(i64::MAX);
+            self.metrics.output_objects.get_or_create(&Metrics::cluster(cluster)).set(count);
+            // In one step, so that no report on the output before counts for this one.
+            self.status.send_modify(|status| {
+                sender.send_replace(Some(Arc::clone(&output)));
+                if let Some(status) = status.clusters.get_mut(cluster) {
+                    status.output_objects = output.len();
+                    // An agent that restarts may hold and have applied it already, before we knew that it is wanted.
+                    status.applied = status.applied_digest == Some(output.digest());
+                }
+            });
+        }
+    }
+
+    /// Forgets a cluster that is no longer registered.
+    pub(crate) fn forget(&self, cluster: &Name) {
+        self.outputs.lock().remove(cluster);
+        let label = Metrics::cluster(cluster);
+        self.metrics.output_objects.remove(&label);
+        self.metrics.input_objects.remove(&label);
+        self.metrics.push_warmed.remove(&label);
+        self.metrics.safe_mode_active.remove(&label);
+        self.metrics.input_withheld.remove(&label);
+        let file = self.warm_file.lock();
+        if let Err(error) = file.store(&self.inputs.warm()) {
+            tracing::error!(%error, "cannot note that the cluster is gone; if it is registered again it is waited for");
+        }
+        drop(file);
+        self.status.send_modify(|status| drop(status.clusters.remove(cluster)));
+    }
+
+    fn output_of(&self, cluster: &Name) -> watch::Sender<Option<Arc<Snapshot>>> {
+        self.outputs.lock().entry(cluster.clone()).or_insert_with(|| watch::Sender::new(None)).clone()
+    }
+
+    fn update(&self, cluster: &Name, change: impl FnOnce(&mut ClusterStatus)) {
+        self.status.send_modify(|status| {
+            // A refused stranger must not fill the table.
+            if let Some(cluster) = status.clusters.get_mut(cluster) {
+                change(cluster);
+            }
+        });
+    }
+}
+
+impl Hub for ServerHub {
+    fn authorize(&self, caller: &Caller) -> Result<(), Refusal> {
+        let cluster = &caller.hello.cluster;
+        if !self.inputs.is_registered(cluster) {
+            return Err(unknown_cluster(cluster));
+        }
+        if self.tls_mode == TlsMode::SimpleTls {
+            let token = caller.token.as_deref().unwrap_or_default();
+            if !self.pki.as_ref().is_some_and(|pki| pki.is_shared_token(token)) {
+                let message = "expected the relay token of this server with the stream, found another one or none";
+                return Err(Refusal::new(RefusalReason::WrongToken, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn held_input(&self, cluster: &Name) -> Option<Held> {
+        self.inputs.held(cluster)
+    }
+
+    fn on_input(&self, cluster: &Name, input: Held) {
+        let objects = input.visible().len();
+        let count = i64::try_from(objects).unwrap_or(i64::MAX);
+        self.metrics.input_objects.get_or_create(&Metrics::cluster(cluster)).set(count);
+        self.update(cluster, |status| {
+            status.input_version = input.version();
+            status.input_objects = objects;
+            status.warm = true;
+        });
+        let withheld = input.withheld();
+        let count = i64::try_from(withheld.len()).unwrap_or(i64::MAX);
+        self.metrics.input_withheld.get_or_create(&Metrics::cluster(cluster)).set(count);
+        for object in withheld {
+            tracing::warn!(%cluster, reason = object.reason(), "an object of the input did not travel");
+        }
+        let file = self.warm_file.lock();
+        let mut warm = self.inputs.warm();
+        if self.inputs.is_registered(cluster) && warm.insert(cluster.clone()) {
+            // On disk before anything is made from it: a server that dies in between waits for this cluster.
+            if let Err(error) = file.store(&warm) {
+                tracing::error!(%error, "cannot note that the cluster is warm; after a restart it is not waited for");
+            }
+            self.metrics.push_warmed.get_or_create(&Metrics::cluster(cluster)).set(1);
+            tracing::info!(%cluster, objects, "the agent sent its first input snapshot");
+        }
+        self.inputs.set(cluster, input);
+    }
+
+    fn outputs(&self, cluster: &Name) -> watch::Receiver<Option<Arc<Snapshot>>> {
+        self.output_of(cluster).subscribe()
+    }
+
+    fn on_notice(&self, cluster: &Name, direction: Direction, notice: Notice) {
+        let label = Metrics::cluster(cluster);
+        let connected = match direction {
+            Direction::Push => &self.metrics.push_connected,
+            Direction::Pull => &self.metrics.pull_connected,
+        };
+        let set = |status: &mut ClusterStatus, on| match direction {
+            Direction::Push => status.pushing = on,
+            Direction::Pull => status.pulling = on,
+        };
+        match notice {
+            Notice::Connected { hello, .. } => {
+                connected.get_or_create(&label).set(1);
+                self.update(cluster, |status| {
+                    set(status, true);
+                    status.agent_version = hello.software_version;
+                    status.last_error.clear();
+                });
+            }
+            // Its successor is connected already.
+            Notice::Disconnected(End::Superseded) => {}
+            Notice::Disconnected(end) => {
+                if let End::Refused(refusal) = &end {
+                    self.metrics.refused(refusal);
+                }
+                connected.get_or_create(&label).set(0);
+                self.update(cluster, |status| {
+                    set(status, false);
+                    status.last_error = end.to_string();
+                });
+            }
+            Notice::Acknowledged { .. } => {}
+            Notice::Withheld(objects) => {
+                let count = i64::try_from(objects.len()).unwrap_or(i64::MAX);
+                self.metrics.withheld.get_or_create(&label).set(count);
+                for object in objects.iter() {
+                    tracing::error!(%cluster, object = %object.key, bytes = object.bytes, "an object of the output is too large");
+                }
+            }
+            Notice::Rejected { reason, message } => {
+                self.metrics.rejected.get_or_create(&ReasonLabel { reason: reason.code() }).inc();
+                self.update(cluster, |status| status.last_error = message);
+            }
+            Notice::Applied(report) => {
+                let failed = report.results.iter().filter(|result| result.outcome == Outcome::Failed).count();
+                self.metrics.write_failures.get_or_create(&label).inc_by(failed as u64);
+                let output = self.output_of(cluster);
+                self.update(cluster, |status| {
+                    let newest = output.borrow().as_ref().map(|output| output.digest());
+                    status.applied_digest = Some(report.digest);
+                    status.applied = newest == Some(report.digest);
+                    status.failed_objects = failed;
+                });
+            }
+        }
+    }
+
+    fn on_refused(&self, cluster: &str, refusal: &Refusal) {
+        self.metrics.refused(refusal);
+        self.update(&Name::from(cluster), |status| status.last_error = refusal.to_string());
+    }
+}

@@ -1,0 +1,22 @@
+//! The management server: takes the input snapshots of all clusters from their agents, translates them, and serves each
+//! cluster its output.
+
+pub mod cli;
+mod error;
+mod hub;
+mod inputs;
+mod listener;
+mod management;
+mod metrics;
+mod registrar;
+mod run;
+mod settings;
+mod state_file;
+mod status;
+mod translation;
+
+pub use error::ServerError;
+pub use metrics::Metrics;
+pub use run::Server;
+pub use settings::Settings;
+pub use status::{ClusterStatus, ServerStatus};

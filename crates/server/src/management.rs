@@ -1,0 +1,75 @@
+//! The server's own view of the management cluster: which clusters are registered, and its resources as an input.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use meshrelay_api::admin::KubernetesClusterSpec;
+use meshrelay_api::{Kind as _, decode};
+use meshrelay_cluster::ClusterView;
+use meshrelay_relay::grpc::RelayHandle;
+use meshrelay_relay::{Refusal, RefusalReason};
+use meshrelay_snapshot::{Gvk, Name, SanitizedMirror, Snapshot};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::hub::ServerHub;
+
+/// Follows the management cluster until stopped.
+pub(crate) async fn follow(
+    mut views: watch::Receiver<Arc<ClusterView>>,
+    namespace: String,
+    hub: Arc<ServerHub>,
+    relay: RelayHandle,
+    stop: CancellationToken,
+) {
+    let mut mirror = SanitizedMirror::default();
+    let mut registered = BTreeMap::new();
+    loop {
+        let view = Arc::clone(&views.borrow_and_update());
+        mirror.update(&view.snapshot);
+        let (found, complete) = registered_clusters(&view.snapshot, &namespace);
+        if complete {
+            registered = found;
+        } else {
+            // What cannot be read may be registered: nobody is cut off because of a broken file.
+            registered.extend(found);
+        }
+        let problems = view.problems.iter().map(ToString::to_string).collect();
+        hub.status.send_modify(|status| {
+            status.problems = problems;
+            for cluster in registered.keys() {
+                status.clusters.entry(cluster.clone()).or_default().registered = true;
+            }
+        });
+        let known = hub.inputs.registered();
+        let removed = hub.inputs.set_management(Arc::new(mirror.clean().clone()), registered.clone());
+        for (name, cluster) in hub.inputs.registered().iter().filter(|(name, _)| !known.contains_key(*name)) {
+            tracing::info!(cluster = %name, warm = cluster.warm, "a cluster is registered");
+            hub.status.send_modify(|status| status.clusters.entry(name.clone()).or_default().warm = cluster.warm);
+        }
+        for cluster in removed {
+            tracing::info!(%cluster, "the cluster is no longer registered");
+            let message = format!("the KubernetesCluster {cluster} was removed from the management cluster");
+            relay.disconnect(&cluster, &Refusal::new(RefusalReason::Deregistered, message));
+            hub.forget(&cluster);
+        }
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// The registered clusters with `skipWarming`, and whether these are all.
+fn registered_clusters(snapshot: &Snapshot, namespace: &str) -> (BTreeMap<Name, bool>, bool) {
+    let info = KubernetesClusterSpec::INFO;
+    let gvk = Gvk::new(info.group, info.version, info.kind);
+    let mut clusters = BTreeMap::new();
+    for object in snapshot.iter().filter(|object| object.key().gvk == gvk && object.key().namespace == namespace) {
+        // A resource with a bad field still registers its cluster; translation reports the field.
+        let skip_warming =
+            decode::<KubernetesClusterSpec>(&object.value()).is_ok_and(|decoded| decoded.value.spec.skip_warming);
+        clusters.insert(object.key().name.clone(), skip_warming);
+    }
+    (clusters, snapshot.meta().doubt_about(&gvk).is_none())
+}

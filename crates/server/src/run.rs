@@ -1,0 +1,288 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use meshrelay_cluster::{Admission, Cluster as _, DirectoryCluster, DirectoryOptions};
+use meshrelay_pki::registration::{Registrar, RegistrarOptions};
+use meshrelay_pki::reload::DEFAULT_EXPIRED_LIMIT;
+use meshrelay_pki::tls::{ServerTls, TlsMode, system_time};
+use meshrelay_pki::watch::{DEFAULT_POLL_PERIOD, FileWatch};
+use meshrelay_pki::{ServerState, Token};
+use meshrelay_process::readiness::Readiness;
+use meshrelay_process::{VERSION, admin};
+use meshrelay_relay::Limits;
+use meshrelay_relay::grpc::{RelayHandle, RelayService, ServerSettings, tune_server};
+use meshrelay_snapshot::Name;
+use meshrelay_translate::{Allocations, Options, Translator};
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use rand::RngExt as _;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::interceptor::InterceptedService;
+
+use crate::hub::{ServerHub, WARM_FILE};
+use crate::inputs::Inputs;
+use crate::metrics::TrafficCollector;
+use crate::registrar::ServerRegistrar;
+use crate::state_file::StateFile;
+use crate::translation::{ALLOCATIONS_FILE, TranslationLoop};
+use crate::{Metrics, ServerError, ServerStatus, Settings, listener, management};
+
+/// How often it is looked whether the server's certificate has to be renewed.
+const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
+
+/// How long agents may take to leave when the server stops.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A running management server.
+#[derive(Debug)]
+pub struct Server {
+    /// Where agents connect.
+    pub relay_address: SocketAddr,
+    /// Where health is served.
+    pub health_address: SocketAddr,
+    /// Where metrics are served.
+    pub stats_address: SocketAddr,
+    root_ca: String,
+    token: Option<Token>,
+    relay: RelayHandle,
+    readiness: Readiness,
+    status: watch::Receiver<ServerStatus>,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// What the server can tell about itself and its clusters, now and whenever it changes.
+    pub fn status(&self) -> watch::Receiver<ServerStatus> {
+        self.status.clone()
+    }
+
+    /// What the server waits for.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// The authorities that agents must trust, PEM; empty without TLS.
+    pub fn root_ca_pem(&self) -> &str {
+        &self.root_ca
+    }
+
+    /// The token that agents register with.
+    pub fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
+    }
+
+    /// The streams of agents.
+    pub fn relay(&self) -> &RelayHandle {
+        &self.relay
+    }
+
+    /// Waits until everything has ended after a stop.
+    pub async fn finished(&self) {
+        self.tasks.wait().await;
+    }
+
+    /// Starts a server; it runs until `stop` is cancelled.
+    ///
+    /// # Errors
+    /// [`ServerError`] for settings, certificates or addresses that cannot be used.
+    pub async fn start(settings: Settings, stop: CancellationToken) -> Result<Self, ServerError> {
+        let directory = settings.management_directory.clone().ok_or(ServerError::Missing {
+            setting: "managementDirectory",
+            hint: "give --management-directory with the folder that holds the management cluster's manifests",
+        })?;
+        std::fs::create_dir_all(&settings.state_directory)?;
+        let metrics = Metrics::default();
+        let readiness = Readiness::new();
+        let tasks = TaskTracker::new();
+        let (status, status_of) = watch::channel(ServerStatus::default());
+        let status = Arc::new(status);
+        let warm_file = StateFile::new(&settings.state_directory, WARM_FILE);
+        let warm: BTreeSet<Name> = warm_file.load()?;
+        for cluster in &warm {
+            metrics.push_warmed.get_or_create(&Metrics::cluster(cluster)).set(1);
+        }
+        let inputs = Arc::new(Inputs::new(Name::from(&settings.management_cluster), warm));
+
+        let Security { tls, registrar, root_ca, token, watch } = Security::load(&settings, &tasks, &stop)?;
+        let tls_config = match tls {
+            ServerTls::Insecure => None,
+            ServerTls::Tls(live) => {
+                let (reloads, _) = watch::channel(Vec::new());
+                let files = FileWatch::new(live.watched.into_iter().chain(watch).collect());
+                tasks.spawn(stop.clone().run_until_cancelled_owned(files.run(DEFAULT_POLL_PERIOD, reloads)));
+                Some(live.config)
+            }
+        };
+        let hub = Arc::new(ServerHub {
+            inputs: Arc::clone(&inputs),
+            outputs: Mutex::new(BTreeMap::new()),
+            status: Arc::clone(&status),
+            metrics: metrics.clone(),
+            tls_mode: settings.tls_mode,
+            pki: registrar.clone(),
+            warm_file: Mutex::new(warm_file),
+        });
+        let service = RelayService::new(
+            ServerRegistrar { inputs, pki: registrar },
+            Arc::clone(&hub),
+            ServerSettings {
+                instance: format!("{}-{:08x}", std::process::id(), rand::rng().random::<u32>()),
+                software_version: VERSION.to_owned(),
+                require_certificate: matches!(settings.tls_mode, TlsMode::Mtls | TlsMode::OwnCertificates),
+                limits: Limits { object_bytes: settings.max_object_bytes, ..Limits::default() },
+                ..ServerSettings::default()
+            },
+        );
+        let relay = service.handle();
+
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        registry.register_collector(Box::new(TrafficCollector(relay.clone())));
+        let listen = |what, address| move |source| ServerError::Listen { what, address, source };
+        let (health_address, health) =
+            admin::serve(settings.health_address, admin::health_router(readiness.clone()), stop.clone())
+                .await
+                .map_err(listen("health", settings.health_address))?;
+        let (stats_address, stats) =
+            admin::serve(settings.stats_address, admin::metrics_router(Arc::new(registry)), stop.clone())
+                .await
+                .map_err(listen("metrics", settings.stats_address))?;
+        tasks.spawn(async { drop((health.await, stats.await)) });
+
+        let listing = readiness.register_task("first listing of the management cluster");
+        let options = DirectoryOptions {
+            admission: Admission::new(settings.clock, None),
+            ..DirectoryOptions::new(
+                settings.management_cluster.as_str(),
+                directory,
+                settings.state_directory.join("none"),
+            )
+        };
+        let cluster = DirectoryCluster::open(options).await;
+        drop(listing);
+        tasks.spawn({
+            let (hub, relay, stop) = (Arc::clone(&hub), relay.clone(), stop.clone());
+            let namespace = settings.namespace.clone();
+            async move {
+                // The cluster is followed for as long as it lives.
+                management::follow(cluster.watch(), namespace, hub, relay, stop).await;
+                drop(cluster);
+            }
+        });
+
+        let allocations_file = StateFile::new(&settings.state_directory, ALLOCATIONS_FILE);
+        let allocations: Allocations = allocations_file.load()?;
+        let options = Options { admin_namespace: settings.namespace.clone(), ..Options::default() };
+        let translation = TranslationLoop {
+            hub,
+            gate: settings.gate(),
+            translator: Translator::new(options).with_allocations(allocations),
+            allocations: allocations_file,
+            reports_file: settings.reports_file.clone(),
+            stop: stop.clone(),
+        };
+        tasks.spawn(translation.run(readiness.register_task("first translation")));
+
+        let listener =
+            TcpListener::bind(settings.relay_address).await.map_err(listen("the relay", settings.relay_address))?;
+        let relay_address = listener.local_addr()?;
+        let connections = listener::accept(listener, tls_config, metrics, stop.clone());
+        let router = tune_server(tonic::transport::Server::builder())
+            .add_service(InterceptedService::new(service.into_server(), listener::identify));
+        tasks.spawn(drain_on_stop(relay.clone(), stop.clone()));
+        tasks.spawn({
+            let relay = relay.clone();
+            async move {
+                let drained = async {
+                    stop.cancelled().await;
+                    // Streams end by themselves once drained; those that do not are cut off.
+                    let gone = async {
+                        while relay.open_streams() > 0 {
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                    };
+                    let _ = tokio::time::timeout(DRAIN_DEADLINE, gone).await;
+                };
+                let serving = router.serve_with_incoming_shutdown(connections, std::future::pending());
+                tokio::select! {
+                    served = serving => if let Err(error) = served {
+                        tracing::error!(%error, "the relay ended");
+                        stop.cancel();
+                    },
+                    () = drained => {}
+                }
+            }
+        });
+        tasks.close();
+        tracing::info!(%relay_address, %health_address, %stats_address, tls = ?settings.tls_mode, "started");
+        Ok(Self {
+            relay_address,
+            health_address,
+            stats_address,
+            root_ca,
+            token,
+            relay,
+            readiness,
+            status: status_of,
+            tasks,
+        })
+    }
+}
+
+async fn drain_on_stop(relay: RelayHandle, stop: CancellationToken) {
+    stop.cancelled().await;
+    relay.drain("the server is stopping");
+}
+
+/// Certificates and tokens of the chosen mode.
+struct Security {
+    tls: ServerTls,
+    registrar: Option<Arc<Registrar>>,
+    root_ca: String,
+    token: Option<Token>,
+    watch: Option<meshrelay_pki::watch::Watched>,
+}
+
+impl Security {
+    fn load(settings: &Settings, tasks: &TaskTracker, stop: &CancellationToken) -> Result<Self, ServerError> {
+        let given = settings.token.as_deref().map(|token| Token::new(token, "the setting token")).transpose()?;
+        let load = |files| ServerTls::load(settings.tls_mode, files, DEFAULT_EXPIRED_LIMIT, system_time());
+        let mode = settings.tls_mode;
+        if mode == TlsMode::Insecure {
+            tracing::warn!("connections are not encrypted and agents are not verified: for trying things out only");
+            return Ok(Self {
+                tls: ServerTls::Insecure,
+                registrar: None,
+                root_ca: String::new(),
+                token: given,
+                watch: None,
+            });
+        }
+        if mode == TlsMode::OwnCertificates {
+            let tls = load(&settings.own_files()?)?;
+            return Ok(Self { tls, registrar: None, root_ca: String::new(), token: given, watch: None });
+        }
+        let mut state = ServerState::load_or_create(&settings.state_directory, &settings.pki(), Timestamp::now())?;
+        let files = if mode == TlsMode::Mtls { state.mtls_files() } else { state.simple_tls_files() };
+        let tls = load(&files)?;
+        let token = given.or_else(|| state.shared_token().cloned());
+        let registrar = Registrar::new(state.authority(), token.as_ref(), state.tokens(), RegistrarOptions::default())?;
+        let (root_ca, watch) = (state.root_ca_pem(), state.take_watch());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+            let mut check = tokio::time::interval(RENEWAL_CHECK);
+            loop {
+                check.tick().await;
+                if let Err(error) = state.renew_server_certificate(Timestamp::now()) {
+                    tracing::error!(%error, "the server's certificate could not be renewed");
+                }
+            }
+        }));
+        Ok(Self { tls, registrar: Some(Arc::new(registrar)), root_ca, token, watch })
+    }
+}

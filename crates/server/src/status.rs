@@ -1,0 +1,69 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use meshrelay_snapshot::{ContentHash, Name};
+use meshrelay_translate::Stats;
+use serde::Serialize;
+
+/// What the server can tell about itself and its clusters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerStatus {
+    /// The clusters that are registered or were heard of, by name.
+    pub clusters: BTreeMap<Name, ClusterStatus>,
+    /// The clusters that translation waits for; empty while it runs.
+    pub waiting_for: Vec<Name>,
+    /// Why nothing is deleted from outputs; `None` while deletions go through.
+    pub deletions_held: Option<String>,
+    /// When the last translation ended.
+    pub translated_at: Option<Timestamp>,
+    /// How long the last translation took.
+    pub translation_time: Duration,
+    /// What the last translation did.
+    pub stats: Stats,
+    /// Number of translations since the start.
+    pub translations: u64,
+    /// Resources that are not accepted.
+    pub problem_resources: usize,
+    /// What was found about them, as text; the first [`ServerStatus::FINDINGS`].
+    pub findings: Vec<String>,
+    /// Problems in the management cluster's manifests.
+    pub problems: Vec<String>,
+}
+
+impl ServerStatus {
+    /// Most findings that the status lists; all are in the reports.
+    pub const FINDINGS: usize = 50;
+}
+
+/// What the server knows of one cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// A KubernetesCluster of that name exists.
+    pub registered: bool,
+    /// It has sent a snapshot at some time.
+    pub warm: bool,
+    /// It is sending inputs.
+    pub pushing: bool,
+    /// It is receiving outputs.
+    pub pulling: bool,
+    /// Version of its agent.
+    pub agent_version: String,
+    /// Version of its newest input, as its agent counts.
+    pub input_version: u64,
+    /// Objects in its newest input.
+    pub input_objects: usize,
+    /// Objects in its output.
+    pub output_objects: usize,
+    /// True if its agent holds and has applied the newest output.
+    pub applied: bool,
+    /// Digest of the output that its agent applied last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub applied_digest: Option<ContentHash>,
+    /// Objects of its output that its agent could not apply.
+    pub failed_objects: usize,
+    /// The last thing that went wrong with it; empty while all is well.
+    pub last_error: String,
+}

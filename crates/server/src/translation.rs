@@ -1,0 +1,205 @@
+//! The loop that translates whenever an input has changed and the gate is open.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use meshrelay_api::status::Approval;
+use meshrelay_process::readiness::BlockReady;
+use meshrelay_translate::{
+    Allocations, GateSettings, Inputs, Reports, ReportsDocument, Severity, Translation, Translator, Verdict, doubt,
+    gate,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::hub::ServerHub;
+use crate::metrics::FindingLabels;
+use crate::state_file::StateFile;
+use crate::{Metrics, ServerStatus};
+
+/// File in the state folder with the virtual addresses in use.
+pub(crate) const ALLOCATIONS_FILE: &str = "allocations.json";
+
+/// After a failed write of the allocations, when it is tried again.
+const WRITE_RETRY: Duration = Duration::from_secs(1);
+
+pub(crate) struct TranslationLoop {
+    pub(crate) hub: Arc<ServerHub>,
+    pub(crate) gate: GateSettings,
+    pub(crate) translator: Translator,
+    pub(crate) allocations: StateFile,
+    pub(crate) reports_file: Option<PathBuf>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// The translator with what it did; travels to a blocking thread and back.
+struct Work {
+    translator: Translator,
+    allocations: Allocations,
+    reports: Option<Arc<Reports>>,
+}
+
+impl TranslationLoop {
+    /// Runs until stopped. `ready` is released with the first translation.
+    pub(crate) async fn run(self, ready: BlockReady) {
+        let Self { hub, gate: settings, translator, allocations, reports_file, stop } = self;
+        let metrics = hub.metrics.clone();
+        let started = Instant::now();
+        let mut changes = hub.inputs.changes();
+        let mut ready = Some(ready);
+        let known = translator.allocations().clone();
+        let mut work = Work { translator, allocations: known, reports: None };
+        loop {
+            let changed_at = *changes.borrow_and_update();
+            let mut again_at = None;
+            match hub.inputs.for_translation() {
+                None => {}
+                Some(inputs) => match gate(settings, &hub.inputs.registered(), started.elapsed()) {
+                    Verdict::Halt { waiting_for, until } => {
+                        report_halt(&hub, &waiting_for.into_iter().collect::<Vec<_>>());
+                        again_at = until.map(|until| started + until);
+                    }
+                    Verdict::Translate => {
+                        report_halt(&hub, &[]);
+                        let begun = Instant::now();
+                        let doubt = doubt(&inputs);
+                        report_doubt(&hub, doubt.as_deref());
+                        let (file, reports_file) = (allocations.clone(), reports_file.clone());
+                        let done = tokio::task::spawn_blocking(move || translate(work, &inputs, &file, reports_file));
+                        let outcome;
+                        match done.await {
+                            Ok(done) => (work, outcome) = done,
+                            Err(error) => {
+                                // The memory is lost with the thread; a process that starts anew is better than one
+                                // that serves what may be wrong.
+                                tracing::error!(%error, "translation failed");
+                                return stop.cancel();
+                            }
+                        }
+                        match outcome {
+                            Ok(translation) => {
+                                hub.publish(&translation.outputs, doubt.as_deref());
+                                observe(&hub, &metrics, &translation, begun, changed_at);
+                                drop(ready.take());
+                            }
+                            Err(error) => {
+                                tracing::error!(%error, "cannot keep the allocations; the outputs are not published yet");
+                                again_at = Some(Instant::now() + WRITE_RETRY);
+                            }
+                        }
+                    }
+                },
+            }
+            let again = async {
+                match again_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = again => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+}
+
+fn translate(
+    mut work: Work,
+    inputs: &Inputs,
+    allocations: &StateFile,
+    reports_file: Option<PathBuf>,
+) -> (Work, std::io::Result<Translation>) {
+    let translation = work.translator.translate(inputs);
+    if *work.translator.allocations() != work.allocations {
+        if let Err(error) = allocations.store(work.translator.allocations()) {
+            return (work, Err(error));
+        }
+        work.allocations = work.translator.allocations().clone();
+    }
+    let changed = work.reports.as_ref().is_none_or(|before| !Arc::ptr_eq(before, &translation.reports));
+    if let Some(path) = reports_file.filter(|_| changed)
+        && let Err(error) = write_reports(&path, &translation.reports)
+    {
+        tracing::warn!(%error, path = %path.display(), "the reports could not be written");
+    }
+    work.reports = Some(Arc::clone(&translation.reports));
+    (work, Ok(translation))
+}
+
+fn write_reports(path: &std::path::Path, reports: &Reports) -> std::io::Result<()> {
+    let value = serde_json::to_value(ReportsDocument::from(reports))?;
+    let temporary = path.with_extension("tmp");
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(&temporary, meshrelay_snapshot::to_yaml(&value))?;
+    std::fs::rename(&temporary, path)
+}
+
+fn report_halt(hub: &ServerHub, waiting_for: &[meshrelay_snapshot::Name]) {
+    let before = hub.status.borrow().waiting_for.clone();
+    if before == waiting_for {
+        return;
+    }
+    if waiting_for.is_empty() {
+        tracing::info!("the inputs of all warm clusters are there, or are not waited for any longer: translating");
+    } else {
+        tracing::warn!(clusters = ?waiting_for, "translation waits for the inputs of warm clusters; outputs stay as they are");
+    }
+    for cluster in before.iter().chain(waiting_for) {
+        let active = i64::from(waiting_for.contains(cluster));
+        hub.metrics.safe_mode_active.get_or_create(&Metrics::cluster(cluster)).set(active);
+    }
+    hub.status.send_modify(|status| status.waiting_for = waiting_for.to_vec());
+}
+
+fn report_doubt(hub: &ServerHub, doubt: Option<&str>) {
+    if hub.status.borrow().deletions_held.as_deref() == doubt {
+        return;
+    }
+    match doubt {
+        Some(reason) => tracing::warn!(reason, "nothing is deleted from outputs for now"),
+        None => tracing::info!("the inputs are complete: what is no longer wanted is deleted"),
+    }
+    hub.status.send_modify(|status| status.deletions_held = doubt.map(str::to_owned));
+}
+
+fn observe(hub: &ServerHub, metrics: &Metrics, translation: &Translation, begun: Instant, changed_at: Instant) {
+    let took = begun.elapsed();
+    metrics.translation_time.observe(took.as_secs_f64());
+    metrics.reconciler_time.observe(changed_at.elapsed().as_secs_f64());
+    metrics.units_recomputed.inc_by(translation.stats.recomputed as u64);
+    metrics.translation_errors.clear();
+    metrics.translation_warnings.clear();
+    let mut problem_resources = 0;
+    let mut findings = Vec::new();
+    for (resource, report) in translation.reports.iter() {
+        problem_resources += usize::from(report.approval() != Approval::Accepted);
+        let room = ServerStatus::FINDINGS.saturating_sub(findings.len());
+        findings.extend(report.messages.iter().take(room).map(|message| {
+            format!("{resource}: {} {}: {}", message.severity.approval().as_str(), message.code, message.text)
+        }));
+        for (workspace, severity) in &report.workspaces {
+            let labels = || FindingLabels { workspace: workspace.to_string(), gvk: resource.key.gvk.to_string() };
+            match severity {
+                None => {}
+                Some(Severity::Warning) => drop(metrics.translation_warnings.get_or_create(&labels()).inc()),
+                Some(_) => drop(metrics.translation_errors.get_or_create(&labels()).inc()),
+            }
+        }
+    }
+    let stats = translation.stats;
+    tracing::debug!(?took, units = stats.units, recomputed = stats.recomputed, objects = stats.objects, "translated");
+    hub.status.send_modify(|status| {
+        status.translated_at = Some(Timestamp::now());
+        status.translation_time = took;
+        status.stats = stats;
+        status.translations += 1;
+        status.problem_resources = problem_resources;
+        status.findings = findings;
+    });
+}
