@@ -91,6 +91,9 @@ fn problems_cost_nothing_but_the_document_they_are_in() {
     assert_eq!(one.len(), 3, "two Services and their Namespace");
     let reason = Completeness::Incomplete("one/a.yaml could not be read in full".to_owned());
     assert!(one.meta().completeness.values().all(|state| *state == reason));
+    // The document that could not be read may be of any kind.
+    let unheard_of = Gvk::new("example.com", "v1", "Kind");
+    assert_eq!(one.meta().doubt_about(&unheard_of), Some("one/a.yaml could not be read in full"));
 }
 
 #[test]
@@ -185,7 +188,7 @@ fn admitted(values: Vec<Value>, admission: &Admission, facts: ClusterFacts) -> S
     }
     let completeness: BTreeMap<_, _> =
         snapshot.iter().map(|object| (object.key().gvk.clone(), Completeness::Synced)).collect();
-    snapshot.set_meta(SnapshotMeta { completeness, facts });
+    snapshot.set_meta(SnapshotMeta { completeness, doubt: None, facts });
     snapshot
 }
 

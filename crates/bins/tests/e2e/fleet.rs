@@ -64,10 +64,6 @@ impl Fleet {
         fs::write(self.folder().join(path), text).unwrap();
     }
 
-    pub(crate) fn remove(&self, path: &str) {
-        fs::remove_file(self.folder().join(path)).unwrap();
-    }
-
     /// Changes a file; every text to be replaced must occur in it.
     pub(crate) fn edit(&self, path: &str, changes: &[(&str, &str)]) {
         let mut text = self.read(path);

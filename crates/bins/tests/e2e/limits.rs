@@ -16,7 +16,10 @@ fn an_object_over_the_limit_is_left_out_and_the_rest_goes_through() {
     // No agent sends ConfigMaps, so one of any size harms nobody.
     let text = "x".repeat(TOO_MUCH);
     let metadata = "metadata:\n  name: large\n  namespace: bookinfo-backends\n";
-    fleet.write("cluster1/large-map.yaml", &format!("apiVersion: v1\nkind: ConfigMap\n{metadata}data:\n  text: {text}\n"));
+    fleet.write(
+        "cluster1/large-map.yaml",
+        &format!("apiVersion: v1\nkind: ConfigMap\n{metadata}data:\n  text: {text}\n"),
+    );
     fleet.shift_traffic(80, 70);
     fleet.wait_for_shifted_traffic(70);
     assert_eq!(one.endpoints.metric(theirs), Some(0.0));

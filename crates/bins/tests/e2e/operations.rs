@@ -102,8 +102,11 @@ fn settings_come_from_flags_then_the_environment_then_the_file() {
     let file = folder.path().join("settings.yaml");
     let file = file.to_str().unwrap();
     let secret = "a-token-that-is-nobodys-business";
-    std::fs::write(file, format!("namespace: of-the-file\nsafeMode: true\ntoken: {secret}\nmanagementCluster: filed\n"))
-        .unwrap();
+    std::fs::write(
+        file,
+        format!("namespace: of-the-file\nsafeMode: true\ntoken: {secret}\nmanagementCluster: filed\n"),
+    )
+    .unwrap();
     let mut given = command(SERVER);
     given.args(["--settings", file, "--print-config", "--safe-start-window", "7", "--management-cluster", "flagged"]);
     given.envs([("POD_NAMESPACE", "of-the-environment"), ("MANAGEMENT_CLUSTER", "ignored")]);
