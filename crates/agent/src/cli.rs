@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser};
-use meshrelay_process::{logging, settings, shutdown};
+use meshrelay_process::{logging, program, settings, shutdown};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Agent, AgentError, Settings};
+
+/// An agent waits most of the time; two threads let it apply while it talks to the server.
+const WORKER_THREADS: usize = 2;
 
 /// The relay agent: connects one workload cluster to the management server.
 ///
@@ -117,20 +120,7 @@ pub fn command() -> clap::Command {
 /// arguments.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&AgentError::System(error)),
-    };
-    match runtime.block_on(run(arguments)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
-}
-
-fn fail(error: &AgentError) -> ExitCode {
-    // Nothing can be done if even stderr is closed.
-    let _ = writeln!(std::io::stderr(), "error: {error}");
-    ExitCode::FAILURE
+    program::run(Some(WORKER_THREADS), run(arguments))
 }
 
 async fn run(arguments: Arguments) -> Result<(), AgentError> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use meshrelay_relay::Held;
-use meshrelay_snapshot::{Object, Snapshot, SnapshotMeta};
+use meshrelay_snapshot::{Name, Object, Snapshot, SnapshotMeta};
 use serde::{Deserialize, Serialize};
 
 /// Compression level: the default of zstd, since the file is written once per output.
@@ -18,6 +18,7 @@ const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Head {
+    cluster: Name,
     version: u64,
     digest: meshrelay_snapshot::ContentHash,
     meta: SnapshotMeta,
@@ -26,11 +27,12 @@ struct Head {
 #[derive(Clone, Debug)]
 pub(crate) struct HeldOutputFile {
     path: PathBuf,
+    cluster: Name,
 }
 
 impl HeldOutputFile {
-    pub(crate) fn new(state_directory: &Path) -> Self {
-        Self { path: state_directory.join("last-output.jsonl.zst") }
+    pub(crate) fn new(state_directory: &Path, cluster: Name) -> Self {
+        Self { path: state_directory.join("last-output.jsonl.zst"), cluster }
     }
 
     /// Writes the visible snapshot, in one step.
@@ -38,7 +40,12 @@ impl HeldOutputFile {
         let temporary = self.path.with_extension("tmp");
         let mut encoder = zstd::Encoder::new(std::fs::File::create(&temporary)?, LEVEL)?;
         let snapshot = held.visible();
-        let head = Head { version: held.version(), digest: snapshot.digest(), meta: snapshot.meta().clone() };
+        let head = Head {
+            cluster: self.cluster.clone(),
+            version: held.version(),
+            digest: snapshot.digest(),
+            meta: snapshot.meta().clone(),
+        };
         encoder.write_all(&serde_json::to_vec(&head)?)?;
         for object in snapshot.iter() {
             encoder.write_all(b"\n")?;
@@ -59,6 +66,11 @@ impl HeldOutputFile {
         zstd::Decoder::new(file)?.take(MAX_BYTES).read_to_string(&mut text)?;
         let mut lines = text.lines();
         let head: Head = serde_json::from_str(lines.next().unwrap_or_default())?;
+        if head.cluster != self.cluster {
+            // Applied here, it would delete all that this cluster has.
+            let message = format!("it is the output of cluster {}, not of {}", head.cluster, self.cluster);
+            return Err(std::io::Error::other(message));
+        }
         let objects = lines.map(|line| Object::from_canonical(line.as_bytes()).map(Arc::new));
         let mut snapshot: Snapshot = objects.collect::<Result<_, _>>().map_err(std::io::Error::other)?;
         snapshot.set_meta(head.meta);
@@ -78,7 +90,7 @@ mod tests {
     #[test]
     fn an_output_survives_a_restart_and_damage_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
-        let file = HeldOutputFile::new(folder.path());
+        let file = HeldOutputFile::new(folder.path(), "one".into());
         assert!(file.load().unwrap().is_none());
         let object = |name: &str| {
             let value = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "n"}});
@@ -90,7 +102,11 @@ mod tests {
         let read = file.load().unwrap().unwrap();
         assert_eq!((&**read.visible(), read.version()), (&snapshot, 7));
 
-        let head = serde_json::to_string(&Head { version: 7, digest: held.digest(), meta: SnapshotMeta::default() });
+        let other = HeldOutputFile::new(folder.path(), "two".into()).load().unwrap_err().to_string();
+        assert!(other.contains("cluster one, not of two"), "{other}");
+
+        let (digest, meta) = (held.digest(), SnapshotMeta::default());
+        let head = serde_json::to_string(&Head { cluster: "one".into(), version: 7, digest, meta });
         let cut_off = format!("{}\n{}", head.unwrap(), String::from_utf8_lossy(object("a").body()));
         std::fs::write(&file.path, zstd::encode_all(cut_off.as_bytes(), LEVEL).unwrap()).unwrap();
         assert!(file.load().is_err());

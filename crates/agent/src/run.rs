@@ -135,9 +135,13 @@ impl Agent {
                 });
                 certificate = Some(certificate_of);
             }
-            let (reloads, _) = watch::channel(Vec::new());
+            let (reloads, followed) = watch::channel(Vec::new());
             let files = FileWatch::new(live.watched);
-            tasks.spawn(stop.clone().run_until_cancelled_owned(files.run(DEFAULT_POLL_PERIOD, reloads)));
+            tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+                files.run(DEFAULT_POLL_PERIOD, reloads).await;
+                // Files are followed for as long as somebody could ask how they stand.
+                drop(followed);
+            }));
         }
 
         let (health_address, health) =
@@ -161,7 +165,7 @@ impl Agent {
             stop.clone(),
         ));
 
-        let file = HeldOutputFile::new(&settings.state_directory);
+        let file = HeldOutputFile::new(&settings.state_directory, name.clone());
         let held = restore(&file).await;
         let applier = Outputs { cluster, file, metrics: metrics.clone(), status: Arc::clone(&status) };
         let connect = move || {

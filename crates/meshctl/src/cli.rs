@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::commands::token::TokenCommand;
 use crate::{Failure, commands};
 
 /// Meshrelay: one service mesh over many clusters
@@ -29,6 +30,9 @@ enum Command {
     Sandbox(SandboxArguments),
     /// Translate a fleet folder once, without running anything
     Translate(TranslateArguments),
+    /// Make or withdraw a registration token for one cluster
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Print the version
     Version {
         /// How to print it
@@ -107,6 +111,7 @@ pub fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Sandbox(arguments) => commands::sandbox::run(&arguments),
         Command::Translate(arguments) => commands::translate::run(&arguments),
+        Command::Token(command) => commands::token::run(&command),
         Command::Version { output } => version(output),
         Command::Completion { shell } => completion(shell),
         Command::Reference { page } => commands::reference::run(page),

@@ -12,6 +12,16 @@ pub enum Failure {
     /// The fleet folder.
     #[error(transparent)]
     Fleet(#[from] FleetError),
+    /// There is no such folder.
+    #[error(
+        "expected a fleet folder, found no folder {}; give the folder of a fleet, or run `meshctl sandbox` without one \
+         to get an example (MR0804)",
+        path.display()
+    )]
+    NoFleet {
+        /// What was given.
+        path: PathBuf,
+    },
     /// The server of a sandbox.
     #[error("the management server: {0}")]
     Server(#[from] ServerError),

@@ -1,4 +1,5 @@
 //! What cannot be read is not taken for deleted, over restarts too.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod logging;
 pub mod metrics;
+pub mod program;
 pub mod readiness;
 pub mod settings;
 pub mod shutdown;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser};
-use meshrelay_process::{logging, settings, shutdown};
+use meshrelay_process::{logging, program, settings, shutdown};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -111,20 +111,7 @@ pub fn command() -> clap::Command {
 /// arguments.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&ServerError::System(error)),
-    };
-    match runtime.block_on(run(arguments)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
-}
-
-fn fail(error: &ServerError) -> ExitCode {
-    // Nothing can be done if even stderr is closed.
-    let _ = writeln!(std::io::stderr(), "error: {error}");
-    ExitCode::FAILURE
+    program::run(None, run(arguments))
 }
 
 async fn run(arguments: Arguments) -> Result<(), ServerError> {

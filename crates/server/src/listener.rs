@@ -121,7 +121,6 @@ async fn handshake(
 }
 
 /// Puts who the peer is into a request, judged anew for each: connections outlive certificates.
-#[expect(clippy::result_large_err, reason = "tonic's interceptors answer with a status")]
 pub(crate) fn identify(mut request: Request<()>) -> Result<Request<()>, Status> {
     let Some(ConnectedFrom { source, chain }) = request.extensions().get::<ConnectedFrom>().cloned() else {
         return Ok(request);

@@ -113,9 +113,13 @@ impl Server {
         let tls_config = match tls {
             ServerTls::Insecure => None,
             ServerTls::Tls(live) => {
-                let (reloads, _) = watch::channel(Vec::new());
+                let (reloads, followed) = watch::channel(Vec::new());
                 let files = FileWatch::new(live.watched.into_iter().chain(watch).collect());
-                tasks.spawn(stop.clone().run_until_cancelled_owned(files.run(DEFAULT_POLL_PERIOD, reloads)));
+                tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+                    files.run(DEFAULT_POLL_PERIOD, reloads).await;
+                    // Files are followed for as long as somebody could ask how they stand.
+                    drop(followed);
+                }));
                 Some(live.config)
             }
         };

@@ -3,6 +3,7 @@ use std::fmt::Write as _;
 use crate::fleet::{Fleet, WORKLOAD_CLUSTERS};
 use crate::installation::{Agent, Server, install};
 use crate::proxy::Proxy;
+use crate::wait::wait_for;
 use crate::watcher::Watcher;
 
 #[test]
@@ -64,6 +65,53 @@ fn a_server_that_comes_back_waits_for_the_clusters_that_it_knows() {
 }
 
 #[test]
+fn a_server_that_does_not_wait_deletes_nothing_of_a_cluster_that_is_away() {
+    let fleet = Fleet::bookinfo();
+    let (mut server, [_one, mut two]) = install(&fleet);
+    let watcher = Watcher::over(&fleet, &WORKLOAD_CLUSTERS);
+    server.process.kill();
+    two.process.kill();
+    server = Server::start_at(&fleet, server.relay, &["--safe-start-window", "0"]);
+    server.endpoints.wait_for_metric("meshrelay_input_objects{cluster=\"cluster1\"}", |n| n > 0.0);
+    server.process.line(&["nothing is deleted from outputs for now", "cluster2"]);
+    fleet.shift_traffic(80, 70);
+    fleet.wait_for_shifted_traffic(70);
+    watcher.finish();
+
+    // Only somebody who says that the cluster is gone makes what came from it go.
+    let remote = |cluster: &str| fleet.applied(cluster).keys().any(|path| path.contains("workloadentry-vd-reviews"));
+    assert!(remote("cluster1"));
+    let away = Watcher::over(&fleet, &["cluster2"]);
+    fleet.unregister("cluster2");
+    wait_for("the end of what leads to cluster2", || {
+        if remote("cluster1") { Err("it is there".to_owned()) } else { Ok(()) }
+    });
+    away.finish();
+}
+
+#[test]
+fn an_agent_that_is_killed_while_it_applies_goes_on_where_it_was() {
+    const SERVICES: usize = 200;
+    let fleet = Fleet::bookinfo();
+    let (server, [mut one, _two]) = install(&fleet);
+    let watcher = Watcher::over(&fleet, &WORKLOAD_CLUSTERS);
+    let before = fleet.applied("cluster1").len();
+    fleet.write("cluster1/many.yaml", &external_services(SERVICES));
+    wait_for("the first of many new files", || {
+        if fleet.applied("cluster1").len() > before { Ok(()) } else { Err("none".to_owned()) }
+    });
+    one.process.kill();
+    // What is there is whole, although the work was not done.
+    for (path, text) in fleet.applied("cluster1") {
+        assert!(text.contains("relay.solo.io/cluster: cluster1") && text.ends_with('\n'), "{path}: {text}");
+    }
+    let _one = Agent::start(&fleet, "cluster1", server.relay, &[]);
+    fleet.wait_until_converged();
+    assert!(fleet.applied("cluster1").len() >= before + SERVICES);
+    watcher.finish();
+}
+
+#[test]
 fn a_server_that_is_killed_in_the_middle_of_a_push_gets_the_whole_of_it_afterwards() {
     const SERVICES: usize = 2_000;
     let fleet = Fleet::bookinfo();
@@ -91,6 +139,17 @@ fn a_server_that_is_killed_in_the_middle_of_a_push_gets_the_whole_of_it_afterwar
     fleet.wait_for_shifted_traffic(40);
     fleet.wait_until_converged();
     watcher.finish();
+}
+
+fn external_services(count: usize) -> String {
+    let service = |number| {
+        format!(
+            "---\napiVersion: networking.gloo.solo.io/v2\nkind: ExternalService\nmetadata:\n  name: many-{number}\n  \
+             namespace: bookinfo-backends\nspec:\n  hosts:\n  - many-{number}.example.com\n  ports:\n  - name: https\n    \
+             number: 443\n    protocol: HTTPS\n"
+        )
+    };
+    (0..count).map(service).collect()
 }
 
 /// Services with annotations that do not compress, so that they take some time to travel.

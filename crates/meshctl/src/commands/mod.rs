@@ -1,3 +1,4 @@
 pub(crate) mod reference;
 pub(crate) mod sandbox;
+pub(crate) mod token;
 pub(crate) mod translate;

@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &SandboxArguments) -> Result<ExitCode, Failure> {
     let log = work_folder(&fleet).join("sandbox.log");
     let file = |path: &Path, source| Failure::File { path: path.to_owned(), source };
     if !fleet.is_dir() {
-        return Err(file(&fleet, std::io::ErrorKind::NotFound.into()));
+        return Err(Failure::NoFleet { path: fleet });
     }
     std::fs::create_dir_all(work_folder(&fleet)).map_err(|source| file(&log, source))?;
     logging::init_file(&arguments.log_level, &log)?;

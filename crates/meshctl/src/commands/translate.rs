@@ -19,6 +19,9 @@ const REPORTS_FILE: &str = "reports.yaml";
 const NOT_ACCEPTED: u8 = 3;
 
 pub(crate) fn run(arguments: &TranslateArguments) -> Result<ExitCode, Failure> {
+    if !arguments.fleet.is_dir() {
+        return Err(Failure::NoFleet { path: arguments.fleet.clone() });
+    }
     let LoadedFleet { fleet, problems } = load_fleet(&arguments.fleet)?;
     let translation = translate(&fleet);
     let mut stderr = anstream::stderr();
