@@ -42,6 +42,11 @@ pub(crate) fn cluster(number: usize) -> String {
     format!("c{number:03}")
 }
 
+/// Names of all clusters of a fleet of that size.
+pub(crate) fn clusters(size: &Size) -> impl Iterator<Item = String> {
+    std::iter::once("mgmt".to_owned()).chain((0..size.clusters).map(cluster))
+}
+
 /// Namespace in which the RouteTable or Service of that number is.
 pub(crate) fn namespace(number: usize) -> String {
     format!("app-{}", number % NAMESPACES)
@@ -82,12 +87,10 @@ fn object(api_version: &str, kind: &str, namespace: &str, name: &str, labels: Va
 
 fn management(size: &Size) -> Vec<Value> {
     let names: Vec<String> = (0..size.clusters).map(cluster).collect();
-    let mut objects: Vec<Value> = ["mgmt".to_owned()]
-        .iter()
-        .chain(&names)
+    let mut objects: Vec<Value> = clusters(size)
         .map(|name| {
             let spec = json!({"spec": {"clusterDomain": "cluster.local"}});
-            object(ADMIN, "KubernetesCluster", "gloo-mesh", name, json!({}), spec)
+            object(ADMIN, "KubernetesCluster", "gloo-mesh", &name, json!({}), spec)
         })
         .collect();
     let workspace = |name: &str, namespaces: &[String]| {

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use meshrelay_cluster::{object_path, output_folder};
-use meshrelay_meshctl::sandbox::Sandbox;
+use meshrelay_meshctl::sandbox::{Sandbox, work_folder};
 use meshrelay_process::logging;
 use meshrelay_snapshot::{Object, to_yaml};
 use serde_json::Value;
 
+use crate::enrolment::enrol;
 use crate::fleet::{self, Size};
 use crate::summary::{Times, line};
 
@@ -57,6 +58,7 @@ pub(crate) fn run(arguments: &LatencyArguments) -> anyhow::Result<()> {
         seed: 1,
     };
     fleet::write(folder, &size)?;
+    enrol(&work_folder(folder).join("state"), fleet::clusters(&size))?;
     logging::init_file(&arguments.log_level, &folder.join("bench.log"))?;
     // As `meshctl sandbox` runs.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

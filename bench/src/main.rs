@@ -1,5 +1,6 @@
 //! Measurements of Meshrelay; `docs/benchmarks.md` has their results. Nothing here passes or fails.
 
+mod enrolment;
 mod fleet;
 mod latency;
 mod memory;

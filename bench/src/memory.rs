@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use meshrelay_cluster::output_folder;
-use meshrelay_pki::{AgentState, Token};
 
+use crate::enrolment::enrol;
 use crate::fleet::{self, Size};
 use crate::summary::line;
 
@@ -58,14 +58,14 @@ impl Program {
         Ok(Self { name: name.to_owned(), child })
     }
 
-    /// Resident memory and its peak, KiB.
-    fn memory(&self) -> anyhow::Result<[u64; 2]> {
+    /// Resident memory, the part of it that is no mapped file, and the peak, KiB.
+    fn memory(&self) -> anyhow::Result<[u64; 3]> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such field in /proc")?;
             anyhow::Ok(line.trim_end_matches("kB").trim().parse()?)
         };
-        Ok([field("VmRSS:")?, field("VmHWM:")?])
+        Ok([field("VmRSS:")?, field("RssAnon:")?, field("VmHWM:")?])
     }
 
     /// Time on a processor so far.
@@ -94,6 +94,7 @@ pub(crate) fn run(arguments: &MemoryArguments) -> anyhow::Result<()> {
     let size = &arguments.size;
     fleet::write(folder, size)?;
     let state = folder.join(".state");
+    enrol(&state, fleet::clusters(size))?;
     let relay = free_address()?;
     let started = Instant::now();
     let server = Program::start(
@@ -108,15 +109,9 @@ pub(crate) fn run(arguments: &MemoryArguments) -> anyhow::Result<()> {
             ("--stats-address", free_address()?.to_string()),
         ],
     )?;
-    let secrets = state.join("server");
-    let root = secrets.join("relay-root-tls-secret/ca.crt");
-    let token = secrets.join("relay-identity-token-secret/token");
-    wait_until("the server's certificates", || Ok(root.exists() && token.exists()))?;
-    let token = Token::new(&fs::read_to_string(&token)?, "the server's state folder")?;
     let mut agents = Vec::new();
-    for cluster in ["mgmt".to_owned()].into_iter().chain((0..size.clusters).map(fleet::cluster)) {
+    for cluster in fleet::clusters(size) {
         let state = state.join(&cluster);
-        AgentState::open(&state)?.bootstrap(&fs::read_to_string(&root)?, Some(&token))?;
         agents.push(Program::start(
             &cluster,
             &programs.join("gloo-mesh-agent"),
@@ -152,10 +147,10 @@ pub(crate) fn run(arguments: &MemoryArguments) -> anyhow::Result<()> {
     std::thread::sleep(Duration::from_secs(arguments.idle));
     let after = processor_times(&programs)?;
     for (at, program) in programs.iter().enumerate() {
-        let [resident, peak] = program.memory()?.map(|kibibytes| kibibytes as f64 / 1024.0);
+        let [resident, own, peak] = program.memory()?.map(|kibibytes| kibibytes as f64 / 1024.0);
         let load = (after[at].saturating_sub(before[at])).as_secs_f64() / arguments.idle.max(1) as f64 * 100.0;
         line(&format!(
-            "{:8} resident {resident:6.1} MiB  peak {peak:6.1} MiB  idle load {load:5.2} % of a core  {} threads",
+            "{:8} resident {resident:6.1} MiB, {own:5.1} MiB without mapped files  peak {peak:6.1} MiB  idle load {load:5.2} % of a core  {} threads",
             program.name,
             program.threads()?
         ))?;

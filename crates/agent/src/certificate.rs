@@ -47,11 +47,13 @@ impl Attempts {
 }
 
 impl Certificate {
-    /// Makes sure that there is a valid certificate. The message of a failure is for a person.
+    /// Makes sure that there is a valid certificate that the server accepts. The message of a failure is for a person.
     pub(crate) async fn ensure(&self) -> Result<(), String> {
         let mut attempts = self.attempts.lock().await;
         match self.expiry()? {
             None | Some(ExpiryState::Expired) => {}
+            // Valid to us and yet refused: the server has another authority by now, or another clock.
+            Some(_) if self.connector.take_certificate_refused() => {}
             Some(_) => return Ok(()),
         }
         if let Some((until, error)) = &attempts.failed
@@ -119,6 +121,7 @@ impl Certificate {
         let issued = issued?;
         let validity = self.state.store(&issued.certificate, &issued.ca_bundle).map_err(text)?;
         self.state.load_into(&self.in_use).map_err(text)?;
+        self.connector.take_certificate_refused();
         self.metrics.certificate_expires.set(validity.not_after.as_second());
         tracing::info!(until = %validity.not_after, "the server issued a client certificate");
         Ok(())

@@ -1,6 +1,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use hyper_util::rt::TokioIo;
@@ -34,11 +35,13 @@ pub(crate) struct Connector {
 struct Refusals {
     metrics: Metrics,
     last: Arc<Mutex<Option<TlsRefusal>>>,
+    /// The server does not accept the certificate of this agent.
+    certificate: Arc<AtomicBool>,
 }
 
 impl Connector {
     pub(crate) fn new(address: &str, authority: &str, tls: &ClientTls, metrics: Metrics) -> Result<Self, PkiError> {
-        let refusals = Refusals { metrics, last: Arc::default() };
+        let refusals = Refusals { metrics, last: Arc::default(), certificate: Arc::default() };
         let connector = Self { address: address.to_owned(), authority: authority.to_owned(), tls: None, refusals };
         connector.with(tls)
     }
@@ -55,6 +58,16 @@ impl Connector {
     /// Why TLS failed last; asked for once.
     pub(crate) fn take_refusal(&self) -> Option<TlsRefusal> {
         self.refusals.last.lock().take()
+    }
+
+    /// Takes note that the server does not accept the certificate of this agent.
+    pub(crate) fn certificate_refused(&self) {
+        self.refusals.certificate.store(true, Ordering::Relaxed);
+    }
+
+    /// True if the server has refused the certificate of this agent; asked for once.
+    pub(crate) fn take_certificate_refused(&self) -> bool {
+        self.refusals.certificate.swap(false, Ordering::Relaxed)
     }
 
     /// A new connection. The message of a failure says what to look at.
@@ -102,6 +115,9 @@ impl Refusals {
         self.metrics.handshake_failed(refusal);
         tracing::error!(code = refusal.code(), %refusal, "no TLS connection to the server");
         *self.last.lock() = Some(refusal);
+        if matches!(refusal, TlsRefusal::OwnAuthorityUnknown | TlsRefusal::OwnExpired | TlsRefusal::OwnRefused) {
+            self.certificate.store(true, Ordering::Relaxed);
+        }
     }
 }
 

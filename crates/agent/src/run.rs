@@ -10,7 +10,7 @@ use meshrelay_pki::{AgentState, ClusterName, GraceRatio};
 use meshrelay_process::readiness::Readiness;
 use meshrelay_process::{VERSION, admin};
 use meshrelay_relay::grpc::{Client, Identity, Progress, Reconnect};
-use meshrelay_relay::{Backoff, End, Held, Limits, Received, Sent, Timing};
+use meshrelay_relay::{Backoff, End, Held, Limits, Received, RefusalReason, Sent, Timing};
 use meshrelay_snapshot::{ClusterFacts, Name, Snapshot};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -168,6 +168,7 @@ impl Agent {
         let file = HeldOutputFile::new(&settings.state_directory, name.clone());
         let held = restore(&file).await;
         let applier = Outputs { cluster, file, metrics: metrics.clone(), status: Arc::clone(&status) };
+        let following = connector.clone();
         let connect = move || {
             let (certificate, connector) = (certificate.clone(), connector.clone());
             async move {
@@ -180,7 +181,8 @@ impl Agent {
         tasks.spawn({
             let acknowledged = Mutex::new(Some(readiness.register_task("the server to hold the first input snapshot")));
             let (client, stop, connect) = (Arc::clone(&client), stop.clone(), connect.clone());
-            let progress = Follow { metrics: metrics.clone(), status: Arc::clone(&status) };
+            let progress =
+                Follow { connector: following.clone(), metrics: metrics.clone(), status: Arc::clone(&status) };
             async move {
                 let reconnect = Reconnect { client: &client, connect, backoff: backoff(), stop };
                 let on_progress = |event| {
@@ -196,7 +198,7 @@ impl Agent {
             }
         });
         tasks.spawn({
-            let progress = Follow { metrics, status };
+            let progress = Follow { connector: following, metrics, status };
             async move {
                 let reconnect = Reconnect { client: &client, connect, backoff: backoff(), stop };
                 reconnect.pull(held, &applier, |event| progress.pull(event)).await;
@@ -306,6 +308,7 @@ async fn follow_inputs(
 
 /// Follows what happens on the two streams.
 struct Follow {
+    connector: Connector,
     metrics: Metrics,
     status: Arc<watch::Sender<AgentStatus>>,
 }
@@ -359,6 +362,9 @@ impl Follow {
     fn ended(&self, end: &End, errors: &prometheus_client::metrics::counter::Counter) {
         if let End::Refused(refusal) = end {
             self.metrics.refused(refusal.reason);
+            if refusal.reason == RefusalReason::ExpiredCertificate {
+                self.connector.certificate_refused();
+            }
         }
         if !matches!(end, End::Finished | End::Drained(_) | End::Superseded) {
             errors.inc();

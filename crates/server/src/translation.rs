@@ -64,9 +64,10 @@ impl TranslationLoop {
                     Verdict::Translate => {
                         report_halt(&hub, &[]);
                         let begun = Instant::now();
-                        let awaited = hub.inputs.awaited();
-                        let doubt = awaited.map(|name| format!("the input of cluster {name} is not there yet"));
-                        let doubt = doubt.or_else(|| meshrelay_translate::doubt(&inputs));
+                        let doubt = match hub.inputs.awaited() {
+                            Some(name) => Some(format!("the input of cluster {name} is not there yet")),
+                            None => doubt(&inputs),
+                        };
                         report_doubt(&hub, doubt.as_deref());
                         let (file, reports_file) = (allocations.clone(), reports_file.clone());
                         let done = tokio::task::spawn_blocking(move || translate(work, &inputs, &file, reports_file));

@@ -9,6 +9,7 @@ mod go_module;
 mod istio;
 mod istio_names;
 mod proto;
+mod references;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ const GENERATORS: &[Generator] = &[
     Generator { name: "crds", generate: |_| Ok(crds::generate()), whole: Some(crds::GENERATED) },
     Generator { name: "istio", generate: |_| istio::generate(), whole: None },
     Generator { name: "error index", generate: error_index::generate, whole: None },
+    Generator { name: "references", generate: references::generate, whole: None },
 ];
 
 struct Generator {

@@ -84,6 +84,29 @@ fn an_agent_that_does_not_know_the_authority_of_the_server_does_not_connect() {
 }
 
 #[test]
+fn agents_get_into_a_server_that_was_installed_anew() {
+    let fleet = Fleet::bookinfo();
+    let (mut server, agents) = install(&fleet);
+    let watcher = Watcher::over(&fleet, &["cluster1", "cluster2"]);
+    let before = fleet.secret("server", TOKEN_FILE);
+    server.process.kill();
+    fs::remove_dir_all(fleet.state("server")).unwrap();
+    server.restart(&fleet);
+    assert_ne!(fleet.secret("server", TOKEN_FILE), before);
+    for agent in &agents {
+        server.wait_for_failed_handshake(agent, ("MR0346", "own_authority_unknown"), ("MR0340", "unknown_authority"));
+    }
+    watcher.finish();
+    // What an installation gives is enough: their certificates are still valid, but of no use any more.
+    for cluster in ["cluster1", "cluster2"] {
+        fleet.bootstrap(cluster);
+    }
+    fleet.shift_traffic(80, 70);
+    fleet.wait_for_shifted_traffic(70);
+    fleet.wait_until_converged();
+}
+
+#[test]
 fn a_certificate_that_is_due_is_renewed_without_a_break() {
     let fleet = Fleet::bookinfo();
     let (server, [_one, mut two]) = install(&fleet);

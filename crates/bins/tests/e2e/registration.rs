@@ -1,14 +1,9 @@
 use std::fs;
 
-use jiff::{SignedDuration, Timestamp};
-use meshrelay_pki::ClusterName;
-use meshrelay_pki::token_file::TokenFile;
-
 use crate::fleet::{Fleet, TOKEN_FILE};
 use crate::installation::{Agent, Server, install};
+use crate::process::meshctl;
 use crate::watcher::Watcher;
-
-const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// A server with the agent of cluster1, which has everything applied that does not need cluster2.
 fn install_one(fleet: &Fleet) -> (Server, Agent) {
@@ -35,6 +30,10 @@ fn a_wrong_token_is_refused_until_it_is_put_right() {
     assert!(fleet.applied("cluster2").is_empty());
     fleet.give("cluster2", TOKEN_FILE, &right);
     fleet.wait_until_converged();
+    two.endpoints.wait_until_ready();
+    let ours = server.endpoints.metric("meshrelay_refusals_total{reason=\"wrong_token\"}");
+    let theirs = two.endpoints.metric("meshrelay_agent_refusals_total{reason=\"wrong_token\"}");
+    assert_eq!(ours, theirs, "each refusal counts once on each side");
     watcher.finish();
 }
 
@@ -43,20 +42,30 @@ fn a_single_use_token_is_used_once() {
     let fleet = Fleet::bookinfo();
     let (server, _one) = install_one(&fleet);
     let watcher = Watcher::over(&fleet, &["cluster1"]);
-    let tokens = TokenFile::new(&fleet.state("server"));
+    let state = fleet.state("server");
+    let state = state.to_str().unwrap();
     let issue = |cluster: &str| {
-        let cluster = ClusterName::new(cluster).unwrap();
-        tokens.issue(&cluster, Timestamp::now(), HOUR).unwrap().1.reveal().to_owned()
+        let answer = meshctl(&["token", "create", cluster, "--state-directory", state, "--valid-for", "1h"]);
+        assert_eq!(answer.code, 0, "{}", answer.stderr);
+        let name = answer.stderr.split(' ').nth(1).unwrap().to_owned();
+        (name, answer.stdout.trim().to_owned())
     };
     let root = fleet.secret("server", "relay-root-tls-secret/ca.crt");
     fleet.give("cluster2", "relay-root-tls-secret/ca.crt", &root);
 
-    let foreign = issue("cluster1");
+    let (_, foreign) = issue("cluster1");
     let mut two = Agent::start(&fleet, "cluster2", server.relay, &["--token", &foreign]);
     server.wait_until_refused(&two, "MR0203", "foreign_token");
     two.process.kill();
 
-    let own = issue("cluster2");
+    let (name, withdrawn) = issue("cluster2");
+    assert_eq!(meshctl(&["token", "revoke", &name, "--state-directory", state]).code, 0);
+    assert_eq!(meshctl(&["token", "revoke", &name, "--state-directory", state]).code, 1, "once is enough");
+    two = Agent::start(&fleet, "cluster2", server.relay, &["--token", &withdrawn]);
+    server.wait_until_refused(&two, "MR0200", "wrong_token");
+    two.process.kill();
+
+    let (_, own) = issue("cluster2");
     two = Agent::start(&fleet, "cluster2", server.relay, &["--token", &own]);
     fleet.wait_until_converged();
     two.process.kill();

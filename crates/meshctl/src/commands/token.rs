@@ -1,5 +1,5 @@
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use jiff::{SignedDuration, Timestamp};
@@ -58,9 +58,9 @@ pub(crate) fn run(command: &TokenCommand) -> Result<ExitCode, Failure> {
 }
 
 /// A folder that does not exist is a mistyped one: the server makes its own.
-fn existing(state_directory: &PathBuf) -> Result<(), Failure> {
+fn existing(state_directory: &Path) -> Result<(), Failure> {
     if state_directory.is_dir() {
         return Ok(());
     }
-    Err(Failure::File { path: state_directory.clone(), source: std::io::ErrorKind::NotFound.into() })
+    Err(Failure::File { path: state_directory.to_owned(), source: std::io::ErrorKind::NotFound.into() })
 }
