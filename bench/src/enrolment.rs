@@ -26,7 +26,7 @@ pub(crate) fn enrol(states: &Path, clusters: impl Iterator<Item = String>) -> an
         let csr = agent.signing_request(&cluster)?;
         let request = RegistrationRequest { token: token.reveal(), csr: &csr, peer: None };
         let registration = registrar.register(&cluster, &request, now)?;
-        agent.store(&registration.certificate.chain_pem, &server.root_ca_pem())?;
+        agent.store(&registration.certificate.chain_pem, &registration.certificate.ca_pem)?;
     }
     Ok(())
 }

@@ -128,6 +128,16 @@ struct Noted {
     refusals: Refusals,
 }
 
+impl Noted {
+    /// When writing fails, what the server said last may still be unread.
+    fn hear(&mut self, context: &mut Context<'_>) {
+        let mut unread = [0; 1024];
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_read(context, &mut ReadBuf::new(&mut unread)) {
+            self.refusals.note(&error);
+        }
+    }
+}
+
 impl AsyncRead for Noted {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -144,11 +154,19 @@ impl AsyncRead for Noted {
 
 impl AsyncWrite for Noted {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, buffer)
+        let written = Pin::new(&mut self.stream).poll_write(context, buffer);
+        if let Poll::Ready(Err(_)) = &written {
+            self.hear(context);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if let Poll::Ready(Err(_)) = &flushed {
+            self.hear(context);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

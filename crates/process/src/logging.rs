@@ -21,7 +21,7 @@ pub enum LoggingError {
         source: tracing_subscriber::filter::ParseError,
     },
     /// The log file cannot be made.
-    #[error("[MR0004] log file {}: {source}", path.display())]
+    #[error("log file {}: {source} (MR0004)", path.display())]
     File {
         /// The file.
         path: PathBuf,

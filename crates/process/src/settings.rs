@@ -11,7 +11,7 @@ use serde_json::Value;
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file cannot be read.
-    #[error("[MR0001] settings file {}: {source}", path.display())]
+    #[error("settings file {}: {source} (MR0001)", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -19,7 +19,7 @@ pub enum SettingsError {
         source: std::io::Error,
     },
     /// The file is not YAML of the expected shape.
-    #[error("[MR0002] settings file {}: {message}", path.display())]
+    #[error("settings file {}: {message} (MR0002)", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
@@ -27,7 +27,7 @@ pub enum SettingsError {
         message: String,
     },
     /// Flags, environment and file together do not make valid settings.
-    #[error("[MR0003] settings: {0}")]
+    #[error("settings: {0} (MR0003)")]
     Invalid(#[from] serde_json::Error),
 }
 

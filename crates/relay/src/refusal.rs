@@ -115,7 +115,7 @@ impl RefusalReason {
 
 /// A refusal with what a person needs to know: what was expected, what was found, what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {message}", reason.code())]
+#[error("{message} ({})", reason.code())]
 pub struct Refusal {
     /// Why.
     pub reason: RefusalReason,

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use meshrelay_pki::{TlsRefusal, peer_identity};
 use meshrelay_relay::grpc::{Certified, Peer};
 use meshrelay_snapshot::Name;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -28,6 +28,9 @@ use crate::metrics::ReasonLabel;
 
 /// How long a handshake may take: a peer that connects and says nothing must not hold anything for long.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a refused peer may take to read why.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Handshakes under way at one time; more wait in the kernel's queue. Each costs a few milliseconds of CPU.
 const HANDSHAKES: usize = 64;
@@ -86,10 +89,10 @@ pub(crate) fn accept(
             tokio::spawn(async move {
                 let _permit = permit;
                 let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, handshake(stream, source, acceptor));
-                let failure = match handshake.await {
+                let (failure, stream) = match handshake.await {
                     Ok(Ok(connection)) => return drop(accepted.send(Ok(connection)).await),
-                    Ok(Err(error)) => error,
-                    Err(_) => std::io::ErrorKind::TimedOut.into(),
+                    Ok(Err((error, stream))) => (error, Some(stream)),
+                    Err(_) => (std::io::ErrorKind::TimedOut.into(), None),
                 };
                 let refusal = TlsRefusal::of(&failure);
                 let reason = refusal.map_or("other", TlsRefusal::as_str);
@@ -98,26 +101,41 @@ pub(crate) fn accept(
                     Some(refusal) => tracing::warn!(%source, code = refusal.code(), %refusal, "a handshake failed"),
                     None => tracing::debug!(%source, error = %failure, "a handshake failed"),
                 }
+                if let Some(stream) = stream {
+                    let _ = tokio::time::timeout(FAREWELL, farewell(stream)).await;
+                }
             });
         }
     });
     ReceiverStream::new(connections)
 }
 
+/// A failure comes with the connection, on which the peer is told.
 async fn handshake(
     stream: TcpStream,
     source: SocketAddr,
     acceptor: Option<TlsAcceptor>,
-) -> std::io::Result<Connection> {
-    stream.set_nodelay(true)?;
+) -> Result<Connection, (std::io::Error, TcpStream)> {
+    if let Err(error) = stream.set_nodelay(true) {
+        return Err((error, stream));
+    }
     let Some(acceptor) = acceptor else {
         let from = ConnectedFrom { source, chain: Arc::from([]) };
         return Ok(Connection { stream: Either::Left(stream), from });
     };
-    let stream = acceptor.accept(stream).await?;
+    let stream = acceptor.accept(stream).into_fallible().await?;
     let chain: Vec<_> = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
     let from = ConnectedFrom { source, chain: chain.into() };
     Ok(Connection { stream: Either::Right(Box::new(stream)), from })
+}
+
+/// Waits until the peer has read why it was refused: a connection that is closed with data unread is reset, and the
+/// alert is lost with it.
+async fn farewell(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.shutdown().await?;
+    let mut unread = [0; 4096];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
 }
 
 /// Puts who the peer is into a request, judged anew for each: connections outlive certificates.

@@ -48,6 +48,7 @@ pub struct Metrics {
     pub(crate) withheld: Family<ClusterLabel, Gauge>,
     pub(crate) input_withheld: Family<ClusterLabel, Gauge>,
     pub(crate) rejected: Family<ReasonLabel, Counter>,
+    pub(crate) certificate_expires: Gauge,
     pub(crate) units_recomputed: Counter,
     pub(crate) output_objects: Family<ClusterLabel, Gauge>,
     pub(crate) input_objects: Family<ClusterLabel, Gauge>,
@@ -70,6 +71,7 @@ impl Default for Metrics {
             withheld: Family::default(),
             input_withheld: Family::default(),
             rejected: Family::default(),
+            certificate_expires: Gauge::default(),
             units_recomputed: Counter::default(),
             output_objects: Family::default(),
             input_objects: Family::default(),
@@ -158,6 +160,12 @@ impl Metrics {
         );
         metrics.add("meshrelay_input_objects", "Objects in the newest input", &["cluster"], &self.input_objects);
         metrics.add("meshrelay_output_objects", "Objects in the newest output", &["cluster"], &self.output_objects);
+        metrics.add(
+            "meshrelay_server_certificate_expiry_timestamp_seconds",
+            "End of the server's certificate",
+            &[],
+            &self.certificate_expires,
+        );
         let mut infos = metrics.into_infos();
         infos.extend(TRAFFIC.iter().map(|traffic| MetricInfo {
             name: format!("{}_total", traffic.name),

@@ -6,10 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use meshrelay_cluster::{Admission, Cluster as _, DirectoryCluster, DirectoryOptions};
 use meshrelay_pki::registration::{Registrar, RegistrarOptions};
-use meshrelay_pki::reload::DEFAULT_EXPIRED_LIMIT;
+use meshrelay_pki::reload::{DEFAULT_EXPIRED_LIMIT, ReloadingServerCert};
 use meshrelay_pki::tls::{ServerTls, TlsMode, system_time};
 use meshrelay_pki::watch::{DEFAULT_POLL_PERIOD, FileWatch};
-use meshrelay_pki::{ServerState, Token};
+use meshrelay_pki::{ExpiryState, GraceRatio, ServerState, Token};
 use meshrelay_process::readiness::Readiness;
 use meshrelay_process::{VERSION, admin};
 use meshrelay_relay::Limits;
@@ -120,6 +120,8 @@ impl Server {
                     // Files are followed for as long as somebody could ask how they stand.
                     drop(followed);
                 }));
+                let expiry = watch_expiry(live.certificate, metrics.clone());
+                tasks.spawn(stop.clone().run_until_cancelled_owned(expiry));
                 Some(live.config)
             }
         };
@@ -236,6 +238,19 @@ impl Server {
             status: status_of,
             tasks,
         })
+    }
+}
+
+/// Shows when the server's certificate ends, and says so while there is time to do something about it.
+async fn watch_expiry(certificate: Arc<ReloadingServerCert>, metrics: Metrics) {
+    let mut check = tokio::time::interval(RENEWAL_CHECK);
+    loop {
+        check.tick().await;
+        let Some(validity) = certificate.validity() else { continue };
+        metrics.certificate_expires.set(validity.not_after.as_second());
+        if let ExpiryState::LastFifth | ExpiryState::Expired = validity.state(GraceRatio::default(), Timestamp::now()) {
+            tracing::error!(ends = %validity.not_after, "the server's certificate is in the last fifth of its life");
+        }
     }
 }
 

@@ -79,8 +79,6 @@ codes! {
     NotFound = "MR0530",
     /// A virtual gateway does not admit the table or some of its hosts.
     NotAdmitted = "MR0531",
-    /// A route cannot be served as written; in its place requests are answered with status 500.
-    RouteReplaced = "MR0532",
     /// The weights of a route's destinations do not add up.
     Weights = "MR0533",
     /// A Service of another cluster is not federated, so that no host name leads to it.
