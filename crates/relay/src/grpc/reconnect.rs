@@ -132,7 +132,7 @@ where
         }
         let retry_in = self.backoff.next_wait();
         if !self.stop.is_cancelled() {
-            tracing::info!(code = end.code(), %end, ?retry_in, "the stream to the server ended");
+            tracing::warn!(code = end.code(), %end, ?retry_in, "the stream to the server ended");
         }
         on_progress(Progress::Ended { end, retry_in });
         tokio::select! {

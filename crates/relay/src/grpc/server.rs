@@ -161,7 +161,7 @@ impl<R: Registrar, H: Hub> RelayService<R, H> {
 
 impl<R: Registrar, H: Hub> Shared<R, H> {
     fn refuse(&self, cluster: &str, refusal: &Refusal) -> Status {
-        tracing::info!(cluster, code = refusal.reason.code(), reason = %refusal.message, "refused a caller");
+        tracing::warn!(cluster, code = refusal.reason.code(), reason = %refusal.message, "refused a caller");
         self.hub.on_refused(cluster, refusal);
         to_status(refusal)
     }
@@ -264,12 +264,13 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
     fn finish(&self, accepted: Accepted, direction: Direction, end: End) {
         let cluster = accepted.cluster;
         tracing::info!(%cluster, direction = direction.label(), code = end.code(), %end, "agent disconnected");
-        drop(accepted.claim);
         if let Some(status) = status_of(&end) {
             // The client may be gone; then nobody is there to be told.
             let _ = accepted.status.send(status);
         }
         self.hub.on_notice(&cluster, direction, Notice::Disconnected(end));
+        // The place is free only now: a notice that an agent is connected again has to come after this one.
+        drop(accepted.claim);
         // Only now may a stream that replaces this one look at what is held.
         drop(accepted.control);
     }
