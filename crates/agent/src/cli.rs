@@ -12,9 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Agent, AgentError, Settings};
 
-/// An agent waits most of the time; reading, discovering and applying run on blocking threads beside it. Each thread more
-/// has memory of its own.
-const WORKER_THREADS: usize = 1;
+/// An agent waits most of the time; two threads let it apply while it talks to the server.
+const WORKER_THREADS: usize = 2;
 
 /// The relay agent: connects one workload cluster to the management server.
 ///

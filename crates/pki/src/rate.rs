@@ -88,6 +88,14 @@ impl RateLimiter {
             None => self.overflow.take(limit, now),
         }
     }
+
+    /// Takes an attempt back: it turned out to be somebody who may. All agents may come from one address, of a proxy or
+    /// of the machine that everything runs on, and only guesses are to be limited.
+    pub fn give_back(&mut self, source: IpAddr) {
+        if let Some(bucket) = self.sources.get_mut(&network_of(source)) {
+            bucket.full_at = bucket.full_at.checked_sub(self.limit.refill).unwrap_or(Timestamp::MIN);
+        }
+    }
 }
 
 impl Bucket {
@@ -130,6 +138,19 @@ mod tests {
 
     fn ip(n: u8) -> IpAddr {
         [10, 0, 0, n].into()
+    }
+
+    #[test]
+    fn those_who_may_register_do_not_use_the_allowance_of_their_neighbours_up() {
+        let mut limiter = limiter(10);
+        for _ in 0..100 {
+            limiter.check(ip(1), at(0)).unwrap();
+            limiter.give_back(ip(1));
+        }
+        for _ in 0..3 {
+            limiter.check(ip(1), at(0)).unwrap();
+        }
+        assert!(limiter.check(ip(1), at(0)).is_err(), "what is given back is not more than was taken");
     }
 
     #[test]

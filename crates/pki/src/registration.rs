@@ -220,6 +220,11 @@ impl Registrar {
         Ok(Registration { cluster: cluster.clone(), certificate, credential })
     }
 
+    /// Takes back the attempt that [`Registrar::admit`] counted: the registration succeeded.
+    pub fn succeeded(&self, source: IpAddr) {
+        self.limiter.lock().give_back(source);
+    }
+
     /// Whether a text is the shared token: what simple TLS asks of every stream. Compared in constant time.
     pub fn is_shared_token(&self, text: &str) -> bool {
         Token::new(text, "the request")

@@ -9,6 +9,7 @@ mod listener;
 mod management;
 mod metrics;
 mod registrar;
+mod reports_file;
 mod run;
 mod settings;
 mod state_file;

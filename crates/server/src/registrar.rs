@@ -29,6 +29,7 @@ impl Registrar for ServerRegistrar {
         if !self.inputs.is_registered(cluster.as_str()) {
             return Err(unknown_cluster(cluster.as_str()));
         }
+        let registrar = Arc::clone(&pki);
         let answered = tokio::task::spawn_blocking(move || {
             let peer = peer.certificate.as_ref().and_then(identity);
             let request =
@@ -40,6 +41,7 @@ impl Registrar for ServerRegistrar {
             Refusal::new(RefusalReason::Internal, "the server failed to answer; try again")
         })?;
         let registered = registered.map_err(|error| refusal(&error))?;
+        registrar.succeeded(source);
         tracing::info!(
             cluster = %registered.cluster,
             until = %registered.certificate.validity.not_after,

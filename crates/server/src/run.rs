@@ -31,7 +31,7 @@ use crate::metrics::TrafficCollector;
 use crate::registrar::ServerRegistrar;
 use crate::state_file::StateFile;
 use crate::translation::{ALLOCATIONS_FILE, TranslationLoop};
-use crate::{Metrics, ServerError, ServerStatus, Settings, listener, management};
+use crate::{Metrics, ServerError, ServerStatus, Settings, listener, management, reports_file};
 
 /// How often it is looked whether the server's certificate has to be renewed.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
@@ -185,12 +185,16 @@ impl Server {
         let allocations_file = StateFile::new(&settings.state_directory, ALLOCATIONS_FILE);
         let allocations: Allocations = allocations_file.load()?;
         let options = Options { admin_namespace: settings.namespace.clone(), ..Options::default() };
+        let (reports, newest_reports) = watch::channel(None);
+        if let Some(path) = settings.reports_file.clone() {
+            tasks.spawn(reports_file::keep(path, newest_reports));
+        }
         let translation = TranslationLoop {
             hub,
             gate: settings.gate(),
             translator: Translator::new(options).with_allocations(allocations),
             allocations: allocations_file,
-            reports_file: settings.reports_file.clone(),
+            reports,
             stop: stop.clone(),
         };
         tasks.spawn(translation.run(readiness.register_task("first translation")));

@@ -1,6 +1,5 @@
 //! The loop that translates whenever an input has changed and the gate is open.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +7,9 @@ use jiff::Timestamp;
 use meshrelay_api::status::Approval;
 use meshrelay_process::readiness::BlockReady;
 use meshrelay_translate::{
-    Allocations, GateSettings, Inputs, Reports, ReportsDocument, Severity, Translation, Translator, Verdict, doubt,
-    gate,
+    Allocations, GateSettings, Inputs, Reports, Severity, Translation, Translator, Verdict, doubt, gate,
 };
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +29,8 @@ pub(crate) struct TranslationLoop {
     pub(crate) gate: GateSettings,
     pub(crate) translator: Translator,
     pub(crate) allocations: StateFile,
-    pub(crate) reports_file: Option<PathBuf>,
+    /// The newest reports, for whoever keeps them.
+    pub(crate) reports: watch::Sender<Option<Arc<Reports>>>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -38,19 +38,18 @@ pub(crate) struct TranslationLoop {
 struct Work {
     translator: Translator,
     allocations: Allocations,
-    reports: Option<Arc<Reports>>,
 }
 
 impl TranslationLoop {
     /// Runs until stopped. `ready` is released with the first translation.
     pub(crate) async fn run(self, ready: BlockReady) {
-        let Self { hub, gate: settings, translator, allocations, reports_file, stop } = self;
+        let Self { hub, gate: settings, translator, allocations, reports, stop } = self;
         let metrics = hub.metrics.clone();
         let started = Instant::now();
         let mut changes = hub.inputs.changes();
         let mut ready = Some(ready);
         let known = translator.allocations().clone();
-        let mut work = Work { translator, allocations: known, reports: None };
+        let mut work = Work { translator, allocations: known };
         loop {
             let changed_at = *changes.borrow_and_update();
             let mut again_at = None;
@@ -69,8 +68,8 @@ impl TranslationLoop {
                             None => doubt(&inputs),
                         };
                         report_doubt(&hub, doubt.as_deref());
-                        let (file, reports_file) = (allocations.clone(), reports_file.clone());
-                        let done = tokio::task::spawn_blocking(move || translate(work, &inputs, &file, reports_file));
+                        let file = allocations.clone();
+                        let done = tokio::task::spawn_blocking(move || translate(work, &inputs, &file));
                         let outcome;
                         match done.await {
                             Ok(done) => (work, outcome) = done,
@@ -84,6 +83,14 @@ impl TranslationLoop {
                         match outcome {
                             Ok(translation) => {
                                 hub.publish(&translation.outputs, doubt.as_deref());
+                                reports.send_if_modified(|kept| {
+                                    let newest = &translation.reports;
+                                    let changed = kept.as_ref().is_none_or(|kept| !Arc::ptr_eq(kept, newest));
+                                    if changed {
+                                        *kept = Some(Arc::clone(newest));
+                                    }
+                                    changed
+                                });
                                 observe(&hub, &metrics, &translation, begun, changed_at);
                                 drop(ready.take());
                             }
@@ -110,12 +117,7 @@ impl TranslationLoop {
     }
 }
 
-fn translate(
-    mut work: Work,
-    inputs: &Inputs,
-    allocations: &StateFile,
-    reports_file: Option<PathBuf>,
-) -> (Work, std::io::Result<Translation>) {
+fn translate(mut work: Work, inputs: &Inputs, allocations: &StateFile) -> (Work, std::io::Result<Translation>) {
     let translation = work.translator.translate(inputs);
     if *work.translator.allocations() != work.allocations {
         if let Err(error) = allocations.store(work.translator.allocations()) {
@@ -123,24 +125,7 @@ fn translate(
         }
         work.allocations = work.translator.allocations().clone();
     }
-    let changed = work.reports.as_ref().is_none_or(|before| !Arc::ptr_eq(before, &translation.reports));
-    if let Some(path) = reports_file.filter(|_| changed)
-        && let Err(error) = write_reports(&path, &translation.reports)
-    {
-        tracing::warn!(%error, path = %path.display(), "the reports could not be written");
-    }
-    work.reports = Some(Arc::clone(&translation.reports));
     (work, Ok(translation))
-}
-
-fn write_reports(path: &std::path::Path, reports: &Reports) -> std::io::Result<()> {
-    let value = serde_json::to_value(ReportsDocument::from(reports))?;
-    let temporary = path.with_extension("tmp");
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    std::fs::write(&temporary, meshrelay_snapshot::to_yaml(&value))?;
-    std::fs::rename(&temporary, path)
 }
 
 fn report_halt(hub: &ServerHub, waiting_for: &[meshrelay_snapshot::Name]) {

@@ -1,0 +1,30 @@
+//! Keeps a file with the newest reports, beside the path of the outputs: writing it never delays them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use meshrelay_translate::{Reports, ReportsDocument};
+use tokio::sync::watch;
+
+/// Writes the newest of `reports` whenever they change, until their sender is gone; the last ones are written then.
+pub(crate) async fn keep(path: PathBuf, mut reports: watch::Receiver<Option<Arc<Reports>>>) {
+    while reports.changed().await.is_ok() {
+        let newest = reports.borrow_and_update().clone();
+        let Some(newest) = newest else { continue };
+        let file = path.clone();
+        let written = tokio::task::spawn_blocking(move || write(&file, &newest)).await;
+        if let Err(error) = written.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            tracing::warn!(%error, path = %path.display(), "the reports could not be written");
+        }
+    }
+}
+
+fn write(path: &Path, reports: &Reports) -> std::io::Result<()> {
+    let value = serde_json::to_value(ReportsDocument::from(reports))?;
+    let temporary = path.with_extension("tmp");
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(&temporary, meshrelay_snapshot::to_yaml(&value))?;
+    std::fs::rename(&temporary, path)
+}
