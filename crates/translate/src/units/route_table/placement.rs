@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meshrelay_api::networking::RouteTableSpec;
-use meshrelay_api::selectors::WorkloadSelector;
+use meshrelay_api::selectors::ObjectSelector;
 use meshrelay_snapshot::Name;
 
 use super::{Applicant, ServedBy};
@@ -149,12 +149,28 @@ impl Table<'_> {
         if hosts.is_empty() {
             return;
         }
+        let anything = ObjectSelector::default();
+        let selectors = &self.input.spec.workload_selectors;
+        let mut picks: Vec<&ObjectSelector> =
+            selectors.iter().map(|selector| selector.selector.as_ref().unwrap_or(&anything)).collect();
+        if picks.is_empty() {
+            picks.push(&anything);
+        }
+        let is = |wanted: &str, found: &Name| wanted.is_empty() || found == wanted;
         let mut found = false;
         for viewer in viewers {
             for (cluster, namespaces) in viewer.contexts.iter() {
+                // Most selectors name places: nothing of the others is looked at, as there are many.
+                let here =
+                    |pick: &&&ObjectSelector| is(&pick.cluster, cluster) && is(&pick.workspace, &viewer.workspace);
+                let picks: Vec<&ObjectSelector> = picks.iter().filter(here).copied().collect();
+                if picks.is_empty() {
+                    continue;
+                }
                 let Some(input) = self.model.clusters.get(cluster) else { continue };
                 for namespace in namespaces {
-                    let served_by = self.served_by(input, namespace, &viewer.workspace);
+                    let picks = picks.iter().filter(|pick| is(&pick.namespace, namespace)).copied();
+                    let served_by = served_by(picks, input, namespace);
                     if served_by.is_empty() {
                         continue;
                     }
@@ -176,30 +192,23 @@ impl Table<'_> {
             notes.say(self.parent, Severity::Warning, Code::NoWorkload, text);
         }
     }
+}
 
-    /// The selectors that pick a workload of a namespace. One that picks all of them stands alone.
-    fn served_by(&self, cluster: &ClusterInput, namespace: &Name, workspace: &Name) -> Vec<ServedBy> {
-        let everything = [WorkloadSelector::default()];
-        let selectors = &self.input.spec.workload_selectors;
-        let selectors = if selectors.is_empty() { &everything[..] } else { selectors };
-        let is = |wanted: &str, found: &Name| wanted.is_empty() || found == wanted;
-        let mut served_by = Vec::new();
-        for selector in selectors {
-            let place = selector.selector.clone().unwrap_or_default();
-            let here =
-                is(&place.namespace, namespace) && is(&place.cluster, &cluster.name) && is(&place.workspace, workspace);
-            let sidecars = || cluster.sidecars(namespace).any(|labels| selects(&place.labels, labels));
-            if here && sidecars() {
-                served_by.push(ServedBy {
-                    gateways: vec![MESH.to_owned()],
-                    labels: place.labels,
-                    ports: BTreeMap::new(),
-                });
-            }
-        }
-        let unlimited = served_by.iter().find(|served| served.labels.is_empty()).cloned();
-        unlimited.map_or(served_by, |served| vec![served])
-    }
+/// What the selectors pick of the workloads of a namespace. One that picks all of them stands alone.
+fn served_by<'a>(
+    picks: impl Iterator<Item = &'a ObjectSelector>,
+    cluster: &ClusterInput,
+    namespace: &Name,
+) -> Vec<ServedBy> {
+    let picked = picks.filter(|pick| cluster.sidecars(namespace).any(|labels| selects(&pick.labels, labels)));
+    let serve = |pick: &ObjectSelector| ServedBy {
+        gateways: vec![MESH.to_owned()],
+        labels: pick.labels.clone(),
+        ports: BTreeMap::new(),
+    };
+    let served_by: Vec<ServedBy> = picked.map(serve).collect();
+    let unlimited = served_by.iter().find(|served| served.labels.is_empty()).cloned();
+    unlimited.map_or(served_by, |served| vec![served])
 }
 
 impl ClusterInput {
