@@ -23,13 +23,8 @@ pub enum Completeness {
 }
 
 impl Completeness {
-    /// True if absence of an object of this kind means that it does not exist.
-    pub fn is_known(&self) -> bool {
-        self.doubt().is_none()
-    }
-
     /// Why absence of an object of this kind does not mean that it does not exist.
-    pub fn doubt(&self) -> Option<&str> {
+    fn doubt(&self) -> Option<&str> {
         match self {
             Self::Synced | Self::KindAbsent | Self::Stale(_) => None,
             Self::Listing => Some("the first listing has not ended yet"),
