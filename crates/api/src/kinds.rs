@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::Written::{Agent, Anywhere, Management, Server};
 use crate::{
     DecodeError, Decoded, Kind, KindInfo, KindSchema, Metadata, Resource, Scope, admin, decode, internal, networking,
+    resilience, security, traffic_control,
 };
 
 /// One line per kind. A new kind is its file with `…Spec` and `…Status` and one line here.
@@ -102,6 +103,15 @@ kinds! {
         RouteTable, "routetables", ["rt"], Anywhere, RouteTableSpec, RouteTableStatus;
         VirtualDestination, "virtualdestinations", ["vd"], Anywhere, VirtualDestinationSpec, VirtualDestinationStatus;
         VirtualGateway, "virtualgateways", ["vg"], Anywhere, VirtualGatewaySpec, VirtualGatewayStatus;
+    }
+    "resilience.policy.gloo.solo.io" "v2" in resilience {
+        RetryTimeoutPolicy, "retrytimeoutpolicies", [], Anywhere, RetryTimeoutPolicySpec, RetryTimeoutPolicyStatus;
+    }
+    "security.policy.gloo.solo.io" "v2" in security {
+        CORSPolicy, "corspolicies", [], Anywhere, CorsPolicySpec, CorsPolicyStatus;
+    }
+    "trafficcontrol.policy.gloo.solo.io" "v2" in traffic_control {
+        MirrorPolicy, "mirrorpolicies", [], Anywhere, MirrorPolicySpec, MirrorPolicyStatus;
     }
 }
 

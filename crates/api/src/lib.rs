@@ -27,10 +27,13 @@ pub mod networking;
 pub mod portal;
 pub mod references;
 pub mod regex;
+pub mod resilience;
 mod resource;
 mod schema;
+pub mod security;
 pub mod selectors;
 pub mod status;
+pub mod traffic_control;
 
 pub use crd::crd;
 pub use decode::{DecodeError, Decoded, TypeMismatch, decode};

@@ -138,3 +138,42 @@ message! {
         pub cloud_provider: Option<CloudProviderFilterOptions>,
     }
 }
+
+message! {
+    /// Routes by their labels and the table that they are written in; what is left out matches any.
+    pub struct RouteLabelSelector {
+        /// Labels that the route must have, those of its table and of what delegates to it included.
+        pub labels: BTreeMap<String, String>,
+        /// Exact namespace of the table.
+        pub namespace: String,
+        /// Exact cluster of the table.
+        pub cluster: String,
+        /// Exact workspace that owns the table.
+        pub workspace: String,
+    }
+}
+
+message! {
+    /// Routes by what they are or where they lead.
+    pub struct RouteSelector {
+        /// By labels and table.
+        pub route: Option<RouteLabelSelector>,
+        /// By a destination of `forwardTo`.
+        pub with_destinations: Option<DestinationSelector>,
+    }
+
+    /// The way of selecting.
+    oneof selector_type: RouteSelectorType {
+        route: Route(RouteLabelSelector), with_destinations: WithDestinations(DestinationSelector),
+    }
+}
+
+message! {
+    /// Routes, as far as they lead to some destinations.
+    pub struct RouteDestinationSelector {
+        /// The routes.
+        pub route: Option<RouteLabelSelector>,
+        /// The destinations; empty means all of the route's.
+        pub on_destinations: Vec<DestinationSelector>,
+    }
+}

@@ -15,6 +15,7 @@ mod input;
 mod model;
 mod names;
 mod output;
+mod policies;
 mod reference;
 mod report;
 mod unit;

@@ -6,7 +6,10 @@ use meshrelay_api::internal::{DiscoveredGatewaySpec, MeshSpec};
 use meshrelay_api::networking::{
     ExternalEndpointSpec, ExternalServiceSpec, RouteTableSpec, VirtualDestinationSpec, VirtualGatewaySpec,
 };
+use meshrelay_api::resilience::RetryTimeoutPolicySpec;
+use meshrelay_api::security::CorsPolicySpec;
 use meshrelay_api::selectors::ObjectSelector;
+use meshrelay_api::traffic_control::MirrorPolicySpec;
 use meshrelay_snapshot::{Name, Object, Snapshot};
 
 use super::kube::{ServiceSpec, WorkloadSpec};
@@ -42,6 +45,9 @@ pub(crate) struct ClusterInput {
     pub(crate) virtual_destinations: ByName<Ours<VirtualDestinationSpec>>,
     pub(crate) external_services: ByName<Ours<ExternalServiceSpec>>,
     pub(crate) external_endpoints: ByName<Ours<ExternalEndpointSpec>>,
+    pub(crate) retry_timeout_policies: ByName<Ours<RetryTimeoutPolicySpec>>,
+    pub(crate) cors_policies: ByName<Ours<CorsPolicySpec>>,
+    pub(crate) mirror_policies: ByName<Ours<MirrorPolicySpec>>,
     /// Every resource that users wrote for us, translated or not.
     pub(crate) written: Vec<(Arc<Object>, Problem)>,
     /// Other objects that cannot be read.
@@ -123,6 +129,9 @@ impl ClusterInput {
             "VirtualDestination" => read(object, cache, &mut self.virtual_destinations),
             "ExternalService" => read(object, cache, &mut self.external_services),
             "ExternalEndpoint" => read(object, cache, &mut self.external_endpoints),
+            "RetryTimeoutPolicy" => read(object, cache, &mut self.retry_timeout_policies),
+            "CORSPolicy" => read(object, cache, &mut self.cors_policies),
+            "MirrorPolicy" => read(object, cache, &mut self.mirror_policies),
             _ => Problem { unknown_kind: true, ..Problem::default() },
         }
     }

@@ -13,7 +13,7 @@ use meshrelay_snapshot::{Name, Object};
 use serde::de::DeserializeOwned;
 
 pub(crate) use cache::Cache;
-pub(crate) use cluster::ClusterInput;
+pub(crate) use cluster::{ByName, ClusterInput};
 
 use crate::ResourceRef;
 use crate::report::{Code, Finding};

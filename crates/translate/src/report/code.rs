@@ -101,6 +101,10 @@ codes! {
     NoIdentity = "MR0545",
     /// No endpoint is selected for an external service.
     NoEndpoint = "MR0550",
+    /// A policy selects a target for which an older policy of its kind holds; it holds for its other targets.
+    PolicyConflict = "MR0560",
+    /// A policy selects nothing that its workspace owns.
+    PolicyUnused = "MR0561",
 }
 
 impl Code {

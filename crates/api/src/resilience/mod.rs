@@ -1,0 +1,5 @@
+//! Policies that keep services answering, group `resilience.policy.gloo.solo.io`.
+
+mod retry_timeout_policy;
+
+pub use retry_timeout_policy::*;

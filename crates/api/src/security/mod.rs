@@ -1,0 +1,5 @@
+//! Policies about who may do what, and how that is proven, group `security.policy.gloo.solo.io`.
+
+mod cors_policy;
+
+pub use cors_policy::*;

@@ -1,0 +1,5 @@
+//! Policies about how much traffic goes where and in which form, group `trafficcontrol.policy.gloo.solo.io`.
+
+mod mirror_policy;
+
+pub use mirror_policy::*;
