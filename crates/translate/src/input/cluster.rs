@@ -1,26 +1,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meshrelay_api::admin::{KubernetesClusterSpec, WorkspaceSettingsSpec, WorkspaceSpec};
-use meshrelay_api::internal::{DiscoveredGatewaySpec, MeshSpec};
-use meshrelay_api::networking::{
-    ExternalEndpointSpec, ExternalServiceSpec, RouteTableSpec, VirtualDestinationSpec, VirtualGatewaySpec,
-};
-use meshrelay_api::resilience::RetryTimeoutPolicySpec;
-use meshrelay_api::security::CorsPolicySpec;
 use meshrelay_api::selectors::ObjectSelector;
-use meshrelay_api::traffic_control::MirrorPolicySpec;
 use meshrelay_snapshot::{Name, Object, Snapshot};
 
 use super::kube::{ServiceSpec, WorkloadSpec};
-use super::{Cache, Decode, Input, Ours, Theirs};
+use super::tables::{Tables, read};
+use super::{Cache, Input, Theirs};
 use crate::report::Finding;
 
 /// Label of nodes with the region that they are in, and its older name.
 const REGION: [&str; 2] = ["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"];
-
-/// Decoded objects of one kind by namespace and name.
-pub(crate) type ByName<T> = BTreeMap<(Name, Name), Arc<Input<T>>>;
 
 type Service = Arc<Input<Theirs<ServiceSpec>>>;
 
@@ -28,30 +18,13 @@ type Service = Arc<Input<Theirs<ServiceSpec>>>;
 #[derive(Debug, Default)]
 pub(crate) struct ClusterInput {
     pub(crate) name: Name,
-    /// Labels of each namespace that exists.
-    pub(crate) namespaces: BTreeMap<Name, Arc<Object>>,
-    pub(crate) services: ByName<Theirs<ServiceSpec>>,
+    namespaces: BTreeMap<Name, Arc<Object>>,
+    pub(super) tables: Tables,
     services_by_label: BTreeMap<(Name, Name), Vec<Service>>,
-    pub(crate) workloads: BTreeMap<Name, Vec<Arc<Input<Theirs<WorkloadSpec>>>>>,
-    /// The region that most nodes are in, empty when none says so.
-    pub(crate) region: Name,
-    pub(crate) meshes: ByName<Ours<MeshSpec>>,
-    pub(crate) gateways: ByName<Ours<DiscoveredGatewaySpec>>,
-    pub(crate) clusters: ByName<Ours<KubernetesClusterSpec>>,
-    pub(crate) workspaces: ByName<Ours<WorkspaceSpec>>,
-    pub(crate) settings: ByName<Ours<WorkspaceSettingsSpec>>,
-    pub(crate) virtual_gateways: ByName<Ours<VirtualGatewaySpec>>,
-    pub(crate) route_tables: ByName<Ours<RouteTableSpec>>,
-    pub(crate) virtual_destinations: ByName<Ours<VirtualDestinationSpec>>,
-    pub(crate) external_services: ByName<Ours<ExternalServiceSpec>>,
-    pub(crate) external_endpoints: ByName<Ours<ExternalEndpointSpec>>,
-    pub(crate) retry_timeout_policies: ByName<Ours<RetryTimeoutPolicySpec>>,
-    pub(crate) cors_policies: ByName<Ours<CorsPolicySpec>>,
-    pub(crate) mirror_policies: ByName<Ours<MirrorPolicySpec>>,
-    /// Every resource that users wrote for us, translated or not.
-    pub(crate) written: Vec<(Arc<Object>, Problem)>,
-    /// Other objects that cannot be read.
-    pub(crate) unreadable: Vec<(Arc<Object>, Problem)>,
+    workloads: BTreeMap<Name, Vec<Arc<Input<Theirs<WorkloadSpec>>>>>,
+    region: Name,
+    written: Vec<(Arc<Object>, Problem)>,
+    unreadable: Vec<(Arc<Object>, Problem)>,
 }
 
 /// What is wrong with an object as such.
@@ -82,21 +55,22 @@ impl ClusterInput {
                     }
                     continue;
                 }
-                ("", "Service") => read(object, cache, &mut input.services),
                 ("apps", "Deployment" | "StatefulSet" | "DaemonSet") => {
                     let mut workloads = BTreeMap::new();
                     let problem = read(object, cache, &mut workloads);
                     input.workloads.entry(object.key().namespace.clone()).or_default().extend(workloads.into_values());
                     problem
                 }
-                ("internal.gloo.solo.io", "Mesh") => read(object, cache, &mut input.meshes),
-                ("internal.gloo.solo.io", "DiscoveredGateway") => read(object, cache, &mut input.gateways),
-                (group, kind) if group.ends_with(".gloo.solo.io") && group != "internal.gloo.solo.io" => {
-                    let problem = input.read_written(kind, object, cache);
+                (group, _) if group.ends_with(".gloo.solo.io") && group != "internal.gloo.solo.io" => {
+                    let unknown = || Problem { unknown_kind: true, ..Problem::default() };
+                    let problem = input.tables.read(object, cache).unwrap_or_else(unknown);
                     input.written.push((Arc::clone(object), problem));
                     continue;
                 }
-                _ => continue,
+                _ => match input.tables.read(object, cache) {
+                    Some(problem) => problem,
+                    None => continue,
+                },
             };
             if problem.unreadable.is_some() {
                 input.unreadable.push((Arc::clone(object), problem));
@@ -108,38 +82,47 @@ impl ClusterInput {
         for workloads in input.workloads.values_mut() {
             workloads.sort_unstable_by(|a, b| a.object.key().cmp(b.object.key()));
         }
-        for service in input.services.values() {
+        let mut by_label: BTreeMap<(Name, Name), Vec<Service>> = BTreeMap::new();
+        for service in input.services().values() {
             for (key, value) in service.object.labels() {
-                let with_label = input.services_by_label.entry((key.clone(), value.clone())).or_default();
-                with_label.push(Arc::clone(service));
+                by_label.entry((key.clone(), value.clone())).or_default().push(Arc::clone(service));
             }
         }
+        input.services_by_label = by_label;
         input.written.sort_unstable_by(|a, b| a.0.key().cmp(b.0.key()));
         input.unreadable.sort_unstable_by(|a, b| a.0.key().cmp(b.0.key()));
         input
     }
 
-    fn read_written(&mut self, kind: &str, object: &Arc<Object>, cache: &mut Cache) -> Problem {
-        match kind {
-            "KubernetesCluster" => read(object, cache, &mut self.clusters),
-            "Workspace" => read(object, cache, &mut self.workspaces),
-            "WorkspaceSettings" => read(object, cache, &mut self.settings),
-            "VirtualGateway" => read(object, cache, &mut self.virtual_gateways),
-            "RouteTable" => read(object, cache, &mut self.route_tables),
-            "VirtualDestination" => read(object, cache, &mut self.virtual_destinations),
-            "ExternalService" => read(object, cache, &mut self.external_services),
-            "ExternalEndpoint" => read(object, cache, &mut self.external_endpoints),
-            "RetryTimeoutPolicy" => read(object, cache, &mut self.retry_timeout_policies),
-            "CORSPolicy" => read(object, cache, &mut self.cors_policies),
-            "MirrorPolicy" => read(object, cache, &mut self.mirror_policies),
-            _ => Problem { unknown_kind: true, ..Problem::default() },
-        }
+    /// Each namespace that exists.
+    pub(crate) fn namespaces(&self) -> &BTreeMap<Name, Arc<Object>> {
+        &self.namespaces
+    }
+
+    /// Deployments, StatefulSets and DaemonSets of a namespace.
+    pub(crate) fn workloads_in(&self, namespace: &Name) -> &[Arc<Input<Theirs<WorkloadSpec>>>] {
+        self.workloads.get(namespace).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The region that most nodes are in, empty when none says so.
+    pub(crate) fn region(&self) -> &Name {
+        &self.region
+    }
+
+    /// Every resource that users wrote for us, translated or not.
+    pub(crate) fn written(&self) -> &[(Arc<Object>, Problem)] {
+        &self.written
+    }
+
+    /// Other objects that cannot be read.
+    pub(crate) fn unreadable(&self) -> &[(Arc<Object>, Problem)] {
+        &self.unreadable
     }
 
     /// The Services of a namespace.
     pub(crate) fn services_in(&self, namespace: &Name) -> impl Iterator<Item = &Service> {
         let from = (namespace.clone(), Name::default());
-        let of_namespace = self.services.range(from..).take_while(move |((other, _), _)| other == namespace);
+        let of_namespace = self.services().range(from..).take_while(move |((other, _), _)| other == namespace);
         of_namespace.map(|(_, service)| service)
     }
 
@@ -151,18 +134,7 @@ impl ClusterInput {
         let listed = selector.labels.iter().map(|(key, value)| self.services_by_label.get(&(key.into(), value.into())));
         match listed.min_by_key(|services| services.map_or(0, Vec::len)) {
             Some(services) => services.into_iter().flatten().collect(),
-            None => self.services.values().collect(),
+            None => self.services().values().collect(),
         }
-    }
-}
-
-fn read<T: Decode>(object: &Arc<Object>, cache: &mut Cache, into: &mut ByName<T>) -> Problem {
-    match cache.get(object) {
-        Ok(input) => {
-            let warnings = input.warnings.clone();
-            into.insert((object.key().namespace.clone(), object.key().name.clone()), input);
-            Problem { warnings, ..Problem::default() }
-        }
-        Err(error) => Problem { unreadable: Some(error), ..Problem::default() },
     }
 }

@@ -3,6 +3,7 @@
 mod cache;
 mod cluster;
 pub(crate) mod kube;
+mod tables;
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use meshrelay_snapshot::{Name, Object};
 use serde::de::DeserializeOwned;
 
 pub(crate) use cache::Cache;
-pub(crate) use cluster::{ByName, ClusterInput};
+pub(crate) use cluster::ClusterInput;
+pub(crate) use tables::ByName;
 
 use crate::ResourceRef;
 use crate::report::{Code, Finding};

@@ -13,13 +13,13 @@ const ADMIN_KINDS: [&str; 2] = ["KubernetesCluster", "Workspace"];
 /// Notes every resource that users wrote, whether it counts and what is wrong with it.
 pub(super) fn note(model: &Model, management: &Name, notes: &mut Notes) {
     for (cluster, input) in &model.clusters {
-        for (object, problem) in &input.unreadable {
+        for (object, problem) in input.unreadable() {
             let source = ResourceRef::new(cluster, object.key());
             if let Some((code, text)) = &problem.unreadable {
                 notes.say(&source, Severity::Invalid, *code, text);
             }
         }
-        for (object, problem) in &input.written {
+        for (object, problem) in input.written() {
             let source = ResourceRef::new(cluster, object.key());
             let owner = model.config_owner(cluster, &object.key().namespace);
             notes.known(&source, object.generation(), owner.map(|owner| &owner.name));

@@ -97,9 +97,9 @@ fn select_all(
     let selectors = if selectors.is_empty() { &by_label } else { selectors };
     let mut all = BTreeMap::new();
     // Without a mesh nothing behind the gateway could answer.
-    for cluster in clusters.values().filter(|cluster| !cluster.meshes.is_empty()) {
+    for cluster in clusters.values().filter(|cluster| !cluster.meshes().is_empty()) {
         let mut points: BTreeMap<ResourceRef, EntryPoint> = BTreeMap::new();
-        for gateway in cluster.gateways.values() {
+        for gateway in cluster.gateways().values() {
             for selector in selectors.iter().filter(|selector| is_selected(selector, gateway, cluster, owners)) {
                 let reference = gateway.reference(&cluster.name);
                 match entry_point(selector, gateway, cluster) {
@@ -133,7 +133,7 @@ fn is_selected(
     let is = |wanted: &str, found: &str| wanted.is_empty() || found == wanted;
     let owner = owners.get(&cluster.name).and_then(|of_cluster| of_cluster.get(&namespace));
     let has_labels = || {
-        let service = cluster.services.get(&(namespace.clone(), name.clone()));
+        let service = cluster.services().get(&(namespace.clone(), name.clone()));
         service.is_some_and(|service| selects(&selector.labels, service.object.labels()))
             || selector.labels.iter().all(|label| gateway.spec.workload_labels.get(label.0) == Some(label.1))
     };
@@ -156,7 +156,7 @@ fn entry_point(
     cluster: &ClusterInput,
 ) -> Result<EntryPoint, String> {
     let (namespace, name) = service_of(gateway).unwrap_or_default();
-    let service = cluster.services.get(&(namespace.clone(), name.clone()));
+    let service = cluster.services().get(&(namespace.clone(), name.clone()));
     let wanted =
         selector.port.clone().unwrap_or_else(|| PortSelector { number: None, name: Some(DEFAULT_PORT.to_owned()) });
     let is_wanted = |number: u32, name: &str| {
@@ -182,7 +182,7 @@ fn entry_point(
             cluster.name
         ));
     };
-    let default_region = || cluster.region.to_string();
+    let default_region = || cluster.region().to_string();
     let region_of = |locality: Option<&meshrelay_api::locality::Locality>| {
         locality
             .map(|locality| locality.region.clone())

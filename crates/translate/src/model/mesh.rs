@@ -12,12 +12,12 @@ impl ClusterInput {
     /// Trust domain of the workloads of a namespace: that of the mesh whose revision the namespace names, else that of
     /// the default revision, else that of the first by name. `None` without a mesh.
     pub(crate) fn trust_domain(&self, namespace: &str) -> Option<&str> {
-        let labels = self.namespaces.get(namespace).map(|namespace| namespace.labels());
+        let labels = self.namespaces().get(namespace).map(|namespace| namespace.labels());
         let wanted = labels.and_then(|labels| labels.get("istio.io/rev")).map(Name::as_str);
         let revision = |mesh: &meshrelay_api::internal::MeshSpec| {
             mesh.installation.as_ref().map(|installation| installation.revision.clone()).unwrap_or_default()
         };
-        let meshes = || self.meshes.values().map(|mesh| &*mesh.spec);
+        let meshes = || self.meshes().values().map(|mesh| &*mesh.spec);
         let named = wanted.and_then(|wanted| meshes().find(|mesh| revision(mesh) == wanted));
         let default = || meshes().find(|mesh| matches!(&*revision(mesh), "" | "default"));
         let mesh = named.or_else(default).or_else(|| meshes().next())?;
@@ -31,7 +31,7 @@ impl ClusterInput {
         service: &'a Input<Theirs<ServiceSpec>>,
     ) -> impl Iterator<Item = &'a Input<Theirs<WorkloadSpec>>> {
         let selector = &service.spec.selector;
-        let workloads = self.workloads.get(service.namespace()).into_iter().flatten().map(|workload| &**workload);
+        let workloads = self.workloads_in(service.namespace()).iter().map(|workload| &**workload);
         workloads.filter(|workload| !selector.is_empty() && selects(selector, workload.spec.pod_labels()))
     }
 

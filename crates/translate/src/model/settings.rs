@@ -39,7 +39,7 @@ pub(super) fn resolve(
     let mut by_workspace: BTreeMap<&Name, Vec<(&Name, &SettingsInput)>> = BTreeMap::new();
     let mut global = None;
     for (cluster, input) in registry.clusters {
-        for settings in input.settings.values() {
+        for settings in input.settings().values() {
             let in_admin = cluster == registry.management && settings.namespace() == registry.admin_namespace;
             if in_admin && settings.name() == GLOBAL {
                 global = Some((cluster, &**settings));

@@ -64,12 +64,12 @@ impl<'a> Registry<'a> {
 
     fn registration(&self, cluster: &Name) -> Option<&'a Object> {
         let key = (Name::from(self.admin_namespace), cluster.clone());
-        self.admin()?.clusters.get(&key).map(|input| &*input.object)
+        self.admin()?.clusters().get(&key).map(|input| &*input.object)
     }
 
     /// DNS suffixes of clusters that have an uncommon one.
     pub(super) fn domains(&self) -> BTreeMap<Name, String> {
-        let registered = self.admin().into_iter().flat_map(|admin| admin.clusters.values());
+        let registered = self.admin().into_iter().flat_map(|admin| admin.clusters().values());
         let registered = registered.filter(|cluster| cluster.namespace() == self.admin_namespace);
         registered
             .filter(|cluster| !cluster.spec.cluster_domain.is_empty())
@@ -79,7 +79,7 @@ impl<'a> Registry<'a> {
 
     /// Workspaces, the oldest first.
     fn workspaces(&self) -> Vec<&'a Arc<Input<Ours<WorkspaceSpec>>>> {
-        let all = self.admin().into_iter().flat_map(|admin| admin.workspaces.values());
+        let all = self.admin().into_iter().flat_map(|admin| admin.workspaces().values());
         let mut all: Vec<_> = all.filter(|workspace| workspace.namespace() == self.admin_namespace).collect();
         all.sort_by_key(|workspace| workspace.age(self.management));
         all
@@ -110,7 +110,7 @@ pub(super) fn resolve(
                 }
                 of_cluster.insert(namespace.clone(), Owner { workspace: input.name().clone(), config });
                 namespaces += 1;
-                let has_mesh = registry.clusters.get(&cluster).is_some_and(|cluster| !cluster.meshes.is_empty());
+                let has_mesh = registry.clusters.get(&cluster).is_some_and(|cluster| !cluster.meshes().is_empty());
                 if has_mesh || options.contexts_without_mesh {
                     contexts.entry(cluster.clone()).or_default().insert(namespace);
                 }
@@ -163,7 +163,7 @@ fn select(
         let some_namespaces = entry.namespaces.iter().any(|namespace| namespace.config_enabled);
         let matching = registry.clusters.values().filter(|cluster| is_cluster(registry, entry, cluster));
         for cluster in matching {
-            for (name, namespace) in &cluster.namespaces {
+            for (name, namespace) in cluster.namespaces() {
                 let hits = entry.namespaces.iter().filter(|selector| is_namespace(selector, namespace));
                 let config = hits.map(|selector| {
                     (!some_clusters || entry.config_enabled) && (!some_namespaces || selector.config_enabled)

@@ -40,7 +40,7 @@ pub(crate) struct ExternalService {
 pub(crate) fn resolve(model: &Model, notes: &mut Notes) -> Vec<ExternalService> {
     let mut all = Vec::new();
     for (cluster, input) in &model.clusters {
-        for service in input.external_services.values() {
+        for service in input.external_services().values() {
             let Some(owner) = model.config_owner(cluster, service.namespace()) else { continue };
             let parent = service.reference(cluster);
             let endpoints = endpoints(model, owner, service);
@@ -69,7 +69,7 @@ fn endpoints(
     }
     let mut selected = Vec::new();
     for (cluster, input) in &model.clusters {
-        for endpoint in input.external_endpoints.values() {
+        for endpoint in input.external_endpoints().values() {
             let is_own =
                 model.config_owner(cluster, endpoint.namespace()).is_some_and(|other| other.name == owner.name);
             if is_own && selects(selector, endpoint.object.labels()) {

@@ -22,7 +22,7 @@ type Service = Input<Theirs<ServiceSpec>>;
 /// All VirtualDestinations that count, with their owners.
 fn all(model: &Model) -> impl Iterator<Item = (&Name, &VirtualDestination, &Workspace)> {
     model.clusters.iter().flat_map(move |(cluster, input)| {
-        input.virtual_destinations.values().filter_map(move |destination| {
+        input.virtual_destinations().values().filter_map(move |destination| {
             Some((cluster, destination, model.config_owner(cluster, destination.namespace())?))
         })
     })

@@ -97,7 +97,7 @@ impl Place<'_> {
     ) -> Result<Target, Finding> {
         let key = (namespace, name);
         let is_open = destination.r#ref.as_ref().is_some_and(|reference| reference.cluster.is_empty());
-        let find = |cluster: &Name| self.model.clusters.get(cluster).and_then(|input| input.services.get(&key));
+        let find = |cluster: &Name| self.model.clusters.get(cluster).and_then(|input| input.services().get(&key));
         // Namespaces of one name are the same everywhere in a mesh: sidecars stay in their own cluster unless they are
         // told.
         let here = (self.is_mesh && is_open).then(|| find(self.cluster)).flatten();
@@ -145,7 +145,7 @@ impl Place<'_> {
         cluster: Name,
     ) -> Result<Target, Finding> {
         let key = (namespace, name);
-        let found = self.model.clusters.get(&cluster).and_then(|input| input.virtual_destinations.get(&key));
+        let found = self.model.clusters.get(&cluster).and_then(|input| input.virtual_destinations().get(&key));
         let Some(found) = found else {
             let gvk = Gvk::new("networking.gloo.solo.io", "v2", "VirtualDestination");
             return Err(not_found(&cluster, gvk, &key, false));
@@ -173,7 +173,7 @@ impl Place<'_> {
         cluster: Name,
     ) -> Result<Target, Finding> {
         let key = (namespace, name);
-        let found = self.model.clusters.get(&cluster).and_then(|input| input.external_services.get(&key));
+        let found = self.model.clusters.get(&cluster).and_then(|input| input.external_services().get(&key));
         let Some(found) = found else {
             let gvk = Gvk::new("networking.gloo.solo.io", "v2", "ExternalService");
             return Err(not_found(&cluster, gvk, &key, false));

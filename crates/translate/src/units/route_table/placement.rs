@@ -215,13 +215,13 @@ impl ClusterInput {
     /// Labels of the pods of each workload of a namespace that may have a sidecar: those that were not told to stay
     /// without, gateways excepted.
     fn sidecars(&self, namespace: &Name) -> impl Iterator<Item = &BTreeMap<Name, Name>> {
-        let workloads = self.workloads.get(namespace).into_iter().flatten();
+        let workloads = self.workloads_in(namespace).iter();
         let candidates = workloads.filter(|workload| !workload.spec.is_kept_out_of_the_mesh());
         candidates.map(|workload| workload.spec.pod_labels()).filter(move |labels| !self.is_gateway(namespace, labels))
     }
 
     fn is_gateway(&self, namespace: &Name, labels: &BTreeMap<Name, Name>) -> bool {
-        self.gateways.values().any(|gateway| {
+        self.gateways().values().any(|gateway| {
             let here = gateway.spec.service.as_ref().is_some_and(|service| *namespace == *service.namespace);
             here && !gateway.spec.workload_labels.is_empty() && selects(&gateway.spec.workload_labels, labels)
         })

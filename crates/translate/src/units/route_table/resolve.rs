@@ -25,7 +25,7 @@ pub(crate) fn resolve(
 ) -> Vec<RouteTable> {
     let mut all = Vec::new();
     for (cluster, input) in &model.clusters {
-        for table in input.route_tables.values() {
+        for table in input.route_tables().values() {
             let Some(owner) = model.config_owner(cluster, table.namespace()) else { continue };
             let parent = table.reference(cluster);
             note_untranslated(&table.spec, &parent, notes);

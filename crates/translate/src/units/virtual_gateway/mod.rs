@@ -34,7 +34,7 @@ pub(crate) struct VirtualGateway {
 pub(crate) fn resolve(model: &Model, notes: &mut Notes) -> BTreeMap<ResourceRef, VirtualGateway> {
     let mut all = BTreeMap::new();
     for (cluster, input) in &model.clusters {
-        for gateway in input.virtual_gateways.values() {
+        for gateway in input.virtual_gateways().values() {
             let Some(owner) = model.config_owner(cluster, gateway.namespace()) else { continue };
             let parent = gateway.reference(cluster);
             let sites = site::resolve(model, owner, gateway, &parent, notes);

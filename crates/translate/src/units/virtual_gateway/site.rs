@@ -50,13 +50,13 @@ pub(super) fn resolve(
     let mut sites = Vec::new();
     for (cluster, _) in owner.contexts.iter() {
         let Some(input) = model.clusters.get(cluster) else { continue };
-        for discovered in input.gateways.values() {
+        for discovered in input.gateways().values() {
             let Some((namespace, name)) = service_of(discovered) else { continue };
             let Some(context) = model.context(cluster, &namespace) else { continue };
             if context.workspace != owner.name || !is_selected(&gateway.spec.workloads, discovered, &context, &name) {
                 continue;
             }
-            let Some(service) = input.services.get(&(namespace, name)) else { continue };
+            let Some(service) = input.services().get(&(namespace, name)) else { continue };
             let mut site = Site {
                 context,
                 gateway: discovered.reference(cluster),
