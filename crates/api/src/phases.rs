@@ -17,7 +17,7 @@ message! {
     /// The place within a phase.
     pub struct Phase {
         /// Lower numbers act first; 0 by default, negative ones are allowed.
-        #[schemars(range(min = -2_147_483_648, max = 2_147_483_647), extend("nullable" = true))]
+        #[schemars(extend("nullable" = true))]
         pub priority: Option<i32>,
     }
 }
