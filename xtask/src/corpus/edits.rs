@@ -72,7 +72,10 @@ fn step(edited: &mut Edited, translator: &mut Translator) -> anyhow::Result<()> 
     let fresh = |inputs: &Inputs| {
         let mut fresh = Translator::new(Options::default()).with_allocations(allocations.clone());
         let translation = fresh.translate(inputs);
-        (translation, fresh.units().map(|unit| (unit.id.clone(), unit.clone())).collect::<BTreeMap<UnitId, Unit>>())
+        (
+            translation,
+            fresh.units().map(|unit| (UnitId::clone(&unit.id), unit.clone())).collect::<BTreeMap<UnitId, Unit>>(),
+        )
     };
     let (scratch, units) = fresh(&edited.inputs(true));
     let difference = difference(&bytes(&incremental)?, &bytes(&scratch)?);
@@ -236,7 +239,7 @@ fn one_unit_per_object(translation: &Translation, units: &BTreeMap<UnitId, Unit>
     for unit in units.values() {
         for object in &unit.objects {
             let key = (&unit.id.context.cluster, object.key());
-            if let Some(other) = makers.insert(key, &unit.id) {
+            if let Some(other) = makers.insert(key, &*unit.id) {
                 bail!("{} of {} comes from {other:?} and {:?}", super::outcome::short(key.1), key.0, unit.id);
             }
             ensure!(
