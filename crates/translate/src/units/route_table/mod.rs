@@ -21,12 +21,13 @@ use std::sync::Arc;
 use meshrelay_api::selectors::ObjectSelector;
 use meshrelay_snapshot::{ContentHash, Name};
 
-pub(crate) use delegation::Table;
+pub(crate) use delegation::{Children, Table};
 pub(crate) use destinations::Target;
-pub(crate) use resolve::resolve;
+pub(crate) use resolve::{list, note_parents, resolve};
 pub(crate) use tree::Route;
 pub(crate) use virtual_service::subset_name;
 
+use self::tree::Parents;
 use crate::fingerprint::{Shared, fingerprint};
 use crate::input::kube::selects;
 use crate::names;
@@ -47,6 +48,8 @@ pub(crate) struct RouteTable {
     /// The HTTP routes of the whole tree, in the order in which proxies try them.
     pub(crate) routes: Vec<Route>,
     pub(crate) placements: Vec<Placement>,
+    /// Which tables of the tree delegate to which.
+    parents: Parents,
     sources: Vec<ResourceRef>,
     /// See [`Options::federated_host_headers`](crate::Options).
     federated_host_headers: bool,

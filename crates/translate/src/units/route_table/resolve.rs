@@ -11,57 +11,55 @@ use super::placement::Root;
 use super::tree::{self, Parents, Tree};
 use super::{Placement, Reached, RouteTable, Targets};
 use crate::ResourceRef;
+use crate::engine::Stage;
 use crate::fingerprint::Shared;
 use crate::hostname::{self, Allowed};
+use crate::input::ClusterInput;
 use crate::model::{Model, Shareable, Workspace};
 use crate::report::{Code, Finding, Notes, Severity};
 use crate::units::mesh_host::MeshHosts;
 use crate::units::virtual_gateway::VirtualGateway;
 
-/// All root tables that count.
+/// The tables of a cluster that count.
+pub(crate) fn list(model: &Model, cluster: &ClusterInput) -> BTreeSet<ResourceRef> {
+    model.counting(&cluster.name, cluster.route_tables().values())
+}
+
+/// One table, if it is a root.
 pub(crate) fn resolve(
     model: &Model,
     hosts: &MeshHosts,
-    gateways: &BTreeMap<ResourceRef, VirtualGateway>,
+    gateways: &Stage<VirtualGateway>,
+    children: &Children,
+    parent: &ResourceRef,
     notes: &mut Notes,
-) -> Vec<RouteTable> {
-    let (mut roots, mut children) = (Vec::new(), Vec::new());
-    for (cluster, input) in &model.clusters {
-        for table in input.route_tables().values() {
-            let Some(owner) = model.config_owner(cluster, table.namespace()) else { continue };
-            let source = table.reference(cluster);
-            note_untranslated(&table.spec, &source, notes);
-            let table = Arc::new(Table { source, workspace: owner.name.clone(), input: Arc::clone(table) });
-            if table.input.spec.hosts.is_empty() { children.push(table) } else { roots.push(table) }
-        }
+) -> Option<RouteTable> {
+    let input = model.clusters.get(&parent.cluster)?.route_tables().get(&parent.place())?;
+    let owner = model.config_owner(&parent.cluster, input.namespace())?;
+    note_untranslated(&input.spec, parent, notes);
+    let root = Arc::new(Table { source: parent.clone(), workspace: owner.name.clone(), input: Arc::clone(input) });
+    if input.spec.hosts.is_empty() {
+        note_child(&root, notes);
+        return None;
     }
-    let children = Children::new(children);
-    let mut parents = Parents::new();
-    let mut all = Vec::new();
-    for root in &roots {
-        let Some(owner) = model.workspaces.get(&root.workspace) else { continue };
-        let tree = tree::flatten(model, &children, root, &mut parents, notes);
-        let placements = placements(model, hosts, gateways, owner, &tree, notes);
-        all.push(RouteTable {
-            parent: root.source.clone(),
-            tables: tree.tables,
-            routes: tree.routes,
-            placements,
-            sources: model.sources(&owner.name).cloned().collect(),
-            federated_host_headers: model.options.federated_host_headers,
-        });
-    }
-    for child in children.iter() {
-        note_child(child, parents.get(&child.source).map_or(0, BTreeSet::len), notes);
-    }
-    all
+    let tree = tree::flatten(model, children, &root, notes);
+    let placements = placements(model, hosts, gateways, owner, &tree, notes);
+    Some(RouteTable {
+        parent: parent.clone(),
+        tables: tree.tables,
+        routes: tree.routes,
+        parents: tree.parents,
+        placements,
+        sources: model.sources(&owner.name).cloned().collect(),
+        federated_host_headers: model.options.federated_host_headers,
+    })
 }
 
 /// Everywhere that a tree is served.
 fn placements(
     model: &Model,
     hosts: &MeshHosts,
-    gateways: &BTreeMap<ResourceRef, VirtualGateway>,
+    gateways: &Stage<VirtualGateway>,
     owner: &Workspace,
     tree: &Tree,
     notes: &mut Notes,
@@ -128,14 +126,25 @@ fn note_untranslated(spec: &RouteTableSpec, parent: &ResourceRef, notes: &mut No
     }
 }
 
-/// What there is to say about a table without hosts, to which so many tables delegate.
-fn note_child(child: &Table, parents: usize, notes: &mut Notes) {
-    let spec = &child.input.spec;
-    notes.count(&child.source, "numParentRouteTables", parents);
-    if parents == 0 {
-        let text = "expected hosts, or a root table (one with hosts) that delegates to this one: no effect";
-        notes.say(&child.source, Severity::Warning, Code::NotDelegated, text);
+/// The counter of the tables that delegate to one.
+const PARENTS: &str = "numParentRouteTables";
+
+/// Tells every table how many others delegate to it.
+pub(crate) fn note_parents(tables: &Stage<RouteTable>, notes: &mut Notes) {
+    let mut all = Parents::new();
+    for (child, parents) in tables.values().flat_map(|table| table.parents.iter()) {
+        all.entry(child.clone()).or_default().extend(parents.iter().cloned());
     }
+    for (child, parents) in &all {
+        notes.count(child, PARENTS, parents.len());
+    }
+}
+
+/// What there is to say about a table without hosts.
+fn note_child(child: &Table, notes: &mut Notes) {
+    let spec = &child.input.spec;
+    let text = "expected hosts, or a root table (one with hosts) that delegates to this one: no effect";
+    notes.unless_counted(&child.source, &[PARENTS], Severity::Warning, Code::NotDelegated, text);
     for (found, field) in [
         (!spec.virtual_gateways.is_empty(), "virtualGateways"),
         (!spec.apply_to_destinations.is_empty(), "applyToDestinations"),

@@ -54,9 +54,10 @@ pub(super) struct Tree {
     pub(super) routes: Vec<Route>,
     /// The root, then the others in the order in which they are met.
     pub(super) tables: Vec<Reached>,
+    pub(super) parents: Parents,
 }
 
-/// Which tables delegate to a table, as far as a root table reaches it.
+/// By table, those that delegate to it.
 pub(super) type Parents = BTreeMap<ResourceRef, BTreeSet<ResourceRef>>;
 
 /// What a table gets from the route that delegates to it.
@@ -68,28 +69,31 @@ struct Above {
 }
 
 /// Flattens the tree below a root table; what is wrong with it is told.
-pub(super) fn flatten(
-    model: &Model,
-    children: &Children,
-    root: &Arc<Table>,
-    parents: &mut Parents,
-    notes: &mut Notes,
-) -> Tree {
+pub(super) fn flatten(model: &Model, children: &Children, root: &Arc<Table>, notes: &mut Notes) -> Tree {
     let workloads = labels_of_workloads(root, notes).unwrap_or_default();
-    let (path, tables, reached) = (Vec::new(), Vec::new(), BTreeSet::new());
-    let mut walk = Walk { model, children, parents, notes, workloads, path, tables, reached, parts: 0 };
+    let mut walk = Walk {
+        model,
+        children,
+        notes,
+        workloads,
+        parents: Parents::new(),
+        path: Vec::new(),
+        tables: Vec::new(),
+        reached: BTreeSet::new(),
+        parts: 0,
+    };
     let (mut routes, _) = walk.table(root, &Above::default());
     route_names::assign(&mut routes, walk.notes);
-    Tree { routes, tables: walk.tables }
+    Tree { routes, tables: walk.tables, parents: walk.parents }
 }
 
 struct Walk<'a> {
     model: &'a Model,
     children: &'a Children,
-    parents: &'a mut Parents,
     notes: &'a mut Notes,
     /// What the root demands of workloads.
     workloads: Workloads,
+    parents: Parents,
     /// The tables from the root to where the walk is.
     path: Vec<Arc<Table>>,
     tables: Vec<Reached>,
