@@ -23,6 +23,8 @@ pub enum UnitKind {
     MeshHost,
     /// The entries of an ExternalService.
     ExternalService,
+    /// The ways of an ExternalService's traffic through gateways.
+    Egress,
     /// The routes of a RouteTable.
     RouteTable,
     /// Rules for clients of a destination.

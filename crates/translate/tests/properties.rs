@@ -67,6 +67,10 @@ fn host() -> impl Strategy<Value = &'static str> {
     select(vec!["h.a.mesh", "h-a.mesh", "other.mesh", "*.mesh", "short", "*"])
 }
 
+fn mode() -> impl Strategy<Value = Value> {
+    select(vec![json!({}), json!({}), json!({"tlsTermination": {}}), json!({"sniRouting": {}})])
+}
+
 /// One object of a kind that means something, often referring to others that may or may not exist.
 fn put() -> impl Strategy<Value = Value> {
     let networking = "networking.gloo.solo.io/v2";
@@ -86,10 +90,11 @@ fn put() -> impl Strategy<Value = Value> {
             let spec = json!({"workloadClusters": [{"name": clusters, "namespaces": namespaces}]});
             object("admin.gloo.solo.io/v2", "Workspace", "gloo-mesh", name, spec)
         });
-    let settings = (namespace(), select(vec!["x", "global"]), any::<bool>(), any::<bool>()).prop_map(
-        |(namespace, name, share, federate)| {
+    let settings = (namespace(), select(vec!["x", "global"]), any::<bool>(), any::<bool>(), mode()).prop_map(
+        |(namespace, name, share, federate, mode)| {
             let rules = if share { json!([{"workspaces": [{"name": "*"}]}]) } else { json!([]) };
-            let options = json!({"federation": {"enabled": federate, "hostSuffix": "global"}});
+            let federation = json!({"enabled": federate, "hostSuffix": "global"});
+            let options = json!({"federation": federation, "virtualDestClientMode": mode});
             let spec = json!({"importFrom": rules, "exportTo": rules, "options": options});
             object("admin.gloo.solo.io/v2", "WorkspaceSettings", namespace, name, spec)
         },
@@ -110,12 +115,24 @@ fn put() -> impl Strategy<Value = Value> {
             object(networking, "RouteTable", namespace, name, spec)
         });
     let virtual_destination =
-        (namespace(), name(), host(), selector).prop_map(move |(namespace, name, host, selector)| {
-            let spec = json!({"hosts": [host], "services": [selector], "ports": [{"number": 80, "protocol": "HTTP"}]});
+        (namespace(), name(), host(), selector, mode(), 0..4).prop_map(move |(namespace, name, host, selector, mode, what)| {
+            let mut ports = json!([{"number": 80, "protocol": "HTTP"}]);
+            if what == 1 {
+                ports = json!([{"number": 80, "protocol": "HTTP"}, {"number": 81, "protocol": "TCP", "targetPort": {"number": 80}}]);
+            }
+            let services = if what < 3 { json!([selector]) } else { json!([]) };
+            let outside = if what > 1 { json!([selector]) } else { json!([]) };
+            let spec = json!({"hosts": [host], "services": services, "externalServices": outside, "ports": ports,
+                "clientMode": mode});
             object(networking, "VirtualDestination", namespace, name, spec)
         });
-    let external = (namespace(), name(), host()).prop_map(move |(namespace, name, host)| {
-        let ports = json!([{"number": 80, "protocol": "HTTP", "clientsideTls": {}}]);
+    let external = (namespace(), name(), host(), any::<bool>(), reference()).prop_map(move |(namespace, name, host, leaves, gateway)| {
+        let mut ports = json!([{"number": 80, "protocol": "HTTP"}]);
+        if leaves {
+            ports[0]["egressGatewayRoutes"] = json!({"virtualGatewayRefs": [gateway, {"name": "base", "namespace": "gateways", "cluster": "c1"}]});
+        } else if name == "x" {
+            ports[0]["clientsideTls"] = json!({});
+        }
         object(networking, "ExternalService", namespace, name, json!({"hosts": [host], "ports": ports}))
     });
     let gateway = (namespace(), name(), host()).prop_map(move |(namespace, name, host)| {
@@ -149,11 +166,12 @@ fn base() -> Fleet {
         let internal = "internal.gloo.solo.io/v2";
         objects.push(object(internal, "Mesh", "gloo-mesh", "istiod", json!({"trustDomain": cluster})));
         for (name, role) in [("x", "ingressgateway"), ("y-a", "eastwestgateway")] {
-            let ports = json!([{"name": "tls", "number": 15443}]);
+            let ports = json!([{"name": "tls", "number": 15443}, {"name": "https", "number": 16443}]);
             let spec = json!({"service": {"name": name, "namespace": "gateways"}, "workloadLabels": {"istio": role},
                 "externalAddresses": [{"address": format!("{name}.{cluster}.example.com"), "ports": ports}]});
             objects.push(object(internal, "DiscoveredGateway", "gloo-mesh", name, spec));
-            let ports = json!([{"name": "http", "port": 80, "targetPort": 8080}, {"name": "tls", "port": 15443}]);
+            let ports = json!([{"name": "http", "port": 80, "targetPort": 8080}, {"name": "tls", "port": 15443},
+                {"name": "https", "port": 16443}]);
             objects.push(object(
                 "v1",
                 "Service",
@@ -266,6 +284,7 @@ proptest! {
             prop_assert_eq!(bytes(&incremental), bytes(&from_scratch));
             prop_assert_eq!(&incremental.reports, &from_scratch.reports);
             prop_assert_eq!(&incremental.outputs, &from_scratch.outputs);
+            prop_assert_eq!(translator.visibility(), fresh.visibility());
             let again = translator.translate(&forwards(&fleet));
             prop_assert_eq!(again.stats.recomputed, 0);
             for (cluster, snapshot) in &again.outputs {

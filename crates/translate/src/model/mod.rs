@@ -7,6 +7,7 @@ mod glob;
 mod mesh;
 mod settings;
 mod sharing;
+pub(crate) mod visibility;
 mod workspaces;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     /// Where `east_west_gateways` is written.
     pub(crate) east_west_source: Option<ResourceRef>,
     pub(crate) federation: Option<Federation>,
+    /// Where `federation` is written.
+    pub(crate) federation_source: Option<ResourceRef>,
     pub(crate) client_mode: Option<ClientMode>,
 }
 
@@ -93,6 +95,7 @@ fn merge(own: Option<(&Name, &SettingsInput)>, global: Option<(&Name, &SettingsI
             }
             if options.federation.is_some() {
                 merged.federation.clone_from(&options.federation);
+                merged.federation_source = Some(source.clone());
             }
             if options.virtual_dest_client_mode.is_some() {
                 merged.client_mode.clone_from(&options.virtual_dest_client_mode);

@@ -99,6 +99,10 @@ codes! {
     Unreachable = "MR0544",
     /// The identities of a service's workloads are not known, so that clients do not check them.
     NoIdentity = "MR0545",
+    /// Traffic to an external service has to leave through gateways, and none of them can be used.
+    EgressClosed = "MR0546",
+    /// Settings federate Services, and a selector selects none that its workspace owns.
+    NothingFederated = "MR0547",
     /// No endpoint is selected for an external service.
     NoEndpoint = "MR0550",
     /// A policy selects a target for which an older policy of its kind holds; it holds for its other targets.

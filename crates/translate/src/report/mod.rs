@@ -99,6 +99,9 @@ impl ResourceReport {
     }
 }
 
+/// Stands between the names of fields in the name of a counter that lies deeper in a status.
+pub(crate) const BELOW: char = '|';
+
 /// Kinds whose status has no common part, only the generation and the outcome.
 const WITHOUT_COMMON: [&str; 3] = ["RootTrustPolicy", "RateLimitServerSettings", "Dashboard"];
 
@@ -115,7 +118,8 @@ impl ResourceReport {
         }
         let mut status = json!({"common": self.status()});
         for (field, number) in self.counters.iter().filter(|(_, number)| **number > 0) {
-            status[*field] = (*number).into();
+            let place = field.split(BELOW).fold(&mut status, |place, part| &mut place[part]);
+            *place = (*number).into();
         }
         for (field, ResourceRef { cluster, key }) in &self.references {
             status[*field] = json!({"name": key.name, "namespace": key.namespace, "cluster": cluster});

@@ -5,6 +5,7 @@
 
 pub(crate) mod destination_rule;
 pub(crate) mod east_west_gateway;
+pub(crate) mod egress;
 pub(crate) mod external_service;
 pub(crate) mod mesh_host;
 mod protocol;
@@ -22,6 +23,7 @@ pub(crate) struct Stages {
     east_west_gateways: Gathering<east_west_gateway::EastWestGateway>,
     external_services: Stage<external_service::ExternalService>,
     virtual_gateways: Stage<virtual_gateway::VirtualGateway>,
+    egress: Stage<egress::Egress>,
     delegated_tables: route_table::Children,
     route_tables: Stage<route_table::RouteTable>,
     parent_tables: Step<()>,
@@ -35,6 +37,7 @@ impl Default for Stages {
             east_west_gateways: Gathering::new(UnitKind::EastWestGateway, "east-west gateways"),
             external_services: Stage::new(UnitKind::ExternalService, "external services"),
             virtual_gateways: Stage::new(UnitKind::VirtualGateway, "virtual gateways"),
+            egress: Stage::new(UnitKind::Egress, "egress"),
             delegated_tables: route_table::Children::default(),
             parent_tables: Step::new("parent tables"),
             route_tables: Stage::new(UnitKind::RouteTable, "route tables"),
@@ -62,6 +65,11 @@ impl Stages {
         );
         self.delegated_tables.update(round);
         let (gateways, children) = (&self.virtual_gateways, &self.delegated_tables);
+        self.egress.update(
+            round,
+            |cluster| egress::list(model, cluster),
+            |parent, notes| egress::resolve(model, gateways, parent, notes),
+        );
         self.route_tables.update(
             round,
             |cluster| route_table::list(model, cluster),
