@@ -87,6 +87,7 @@ macro_rules! kinds {
 #[rustfmt::skip]
 kinds! {
     "admin.gloo.solo.io" "v2" in admin {
+        ExtAuthServer, "extauthservers", [], Anywhere, ExtAuthServerSpec, ExtAuthServerStatus;
         KubernetesCluster, "kubernetesclusters", ["kc"], Management, KubernetesClusterSpec, KubernetesClusterStatus;
         RootTrustPolicy, "roottrustpolicies", ["rtp"], Management, RootTrustPolicySpec, RootTrustPolicyStatus;
         Workspace, "workspaces", ["ws"], Management, WorkspaceSpec, WorkspaceStatus;
@@ -109,6 +110,7 @@ kinds! {
     }
     "security.policy.gloo.solo.io" "v2" in security {
         CORSPolicy, "corspolicies", [], Anywhere, CorsPolicySpec, CorsPolicyStatus;
+        ExtAuthPolicy, "extauthpolicies", [], Anywhere, ExtAuthPolicySpec, ExtAuthPolicyStatus;
     }
     "trafficcontrol.policy.gloo.solo.io" "v2" in traffic_control {
         MirrorPolicy, "mirrorpolicies", [], Anywhere, MirrorPolicySpec, MirrorPolicyStatus;

@@ -1,10 +1,12 @@
 //! Kinds that set up the fleet and its tenants, group `admin.gloo.solo.io`.
 
+mod ext_auth_server;
 mod kubernetes_cluster;
 mod root_trust_policy;
 mod workspace;
 mod workspace_settings;
 
+pub use ext_auth_server::*;
 pub use kubernetes_cluster::*;
 pub use root_trust_policy::*;
 pub use workspace::*;
