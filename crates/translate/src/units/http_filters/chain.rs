@@ -47,16 +47,13 @@ pub(super) struct AllChains(BTreeMap<ContextId, BTreeMap<Listener, Chain>>);
 
 impl AllChains {
     /// A table in a context has routes with these effects at a listener.
-    pub(super) fn need(
+    pub(super) fn need<'a>(
         &mut self,
         context: &ContextId,
         listener: Listener,
         table: &ResourceRef,
-        effects: &[Shared<Effect>],
+        effects: impl Iterator<Item = &'a Shared<Effect>>,
     ) {
-        if effects.is_empty() {
-            return;
-        }
         let chain = self.0.entry(context.clone()).or_default().entry(listener).or_default();
         chain.sources.insert(table.clone());
         for effect in effects {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::ext_auth::Approval;
 use crate::ResourceRef;
 
 /// Part of the chain of filters. The order of the variants is that of the chain.
@@ -39,7 +40,7 @@ impl Position {
 }
 
 /// What a policy needs of one filter in one place.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Effect {
     pub(crate) position: Position,
     /// Configuration of the filter, with its `@type`. All effects at one position are put together: objects by key, of
@@ -49,21 +50,24 @@ pub(crate) struct Effect {
     pub(crate) route: Value,
     /// The policy and what else had a part.
     pub(crate) sources: Vec<ResourceRef>,
+    /// What is asked of a server that approves requests.
+    pub(super) approval: Option<Approval>,
 }
 
 impl Effect {
+    pub(crate) fn new(position: Position, config: Value, route: Value, sources: Vec<ResourceRef>) -> Self {
+        Self { position, config, route, sources, approval: None }
+    }
+
     /// Answers every request with status 403: for a policy that cannot be put in force, as open routes would be worse.
     /// `why` appears in access logs.
     pub(crate) fn closed(why: &str, sources: Vec<ResourceRef>) -> Self {
         const RBAC: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
         let anything = json!({"permissions": [{"any": true}], "principals": [{"any": true}]});
         let rules = json!({"action": "DENY", "policies": {why: anything}});
-        Self {
-            position: Position { phase: Phase::Closed, priority: 0, filter: "closed".to_owned() },
-            config: json!({"@type": RBAC}),
-            route: json!({"@type": format!("{RBAC}PerRoute"), "rbac": {"rules": rules}}),
-            sources,
-        }
+        let position = Position { phase: Phase::Closed, priority: 0, filter: "closed".to_owned() };
+        let route = json!({"@type": format!("{RBAC}PerRoute"), "rbac": {"rules": rules}});
+        Self::new(position, json!({"@type": RBAC}), route, sources)
     }
 }
 
