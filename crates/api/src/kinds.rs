@@ -89,6 +89,8 @@ kinds! {
     "admin.gloo.solo.io" "v2" in admin {
         ExtAuthServer, "extauthservers", [], Anywhere, ExtAuthServerSpec, ExtAuthServerStatus;
         KubernetesCluster, "kubernetesclusters", ["kc"], Management, KubernetesClusterSpec, KubernetesClusterStatus;
+        RateLimitServerConfig, "ratelimitserverconfigs", [], Anywhere, RateLimitServerConfigSpec, RateLimitServerConfigStatus;
+        RateLimitServerSettings, "ratelimitserversettings", [], Anywhere, RateLimitServerSettingsSpec, RateLimitServerSettingsStatus;
         RootTrustPolicy, "roottrustpolicies", ["rtp"], Management, RootTrustPolicySpec, RootTrustPolicyStatus;
         Workspace, "workspaces", ["ws"], Management, WorkspaceSpec, WorkspaceStatus;
         WorkspaceSettings, "workspacesettings", ["wss"], Anywhere, WorkspaceSettingsSpec, WorkspaceSettingsStatus;
@@ -111,9 +113,12 @@ kinds! {
     "security.policy.gloo.solo.io" "v2" in security {
         CORSPolicy, "corspolicies", [], Anywhere, CorsPolicySpec, CorsPolicyStatus;
         ExtAuthPolicy, "extauthpolicies", [], Anywhere, ExtAuthPolicySpec, ExtAuthPolicyStatus;
+        JWTPolicy, "jwtpolicies", [], Anywhere, JwtPolicySpec, JwtPolicyStatus;
     }
     "trafficcontrol.policy.gloo.solo.io" "v2" in traffic_control {
         MirrorPolicy, "mirrorpolicies", [], Anywhere, MirrorPolicySpec, MirrorPolicyStatus;
+        RateLimitClientConfig, "ratelimitclientconfigs", [], Anywhere, RateLimitClientConfigSpec, RateLimitClientConfigStatus;
+        RateLimitPolicy, "ratelimitpolicies", [], Anywhere, RateLimitPolicySpec, RateLimitPolicyStatus;
     }
 }
 

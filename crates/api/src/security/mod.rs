@@ -3,6 +3,8 @@
 pub mod auth_config;
 mod cors_policy;
 mod ext_auth_policy;
+mod jwt_policy;
 
 pub use cors_policy::*;
 pub use ext_auth_policy::*;
+pub use jwt_policy::*;

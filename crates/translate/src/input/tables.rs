@@ -2,6 +2,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meshrelay_api::admin::{ExtAuthServerSpec, KubernetesClusterSpec, WorkspaceSettingsSpec, WorkspaceSpec};
+use meshrelay_api::admin::{
+    KubernetesClusterSpec, RateLimitServerConfigSpec, RateLimitServerSettingsSpec, WorkspaceSettingsSpec, WorkspaceSpec,
+};
 use meshrelay_api::internal::{DiscoveredGatewaySpec, MeshSpec};
 use meshrelay_api::networking::{
     ExternalEndpointSpec, ExternalServiceSpec, RouteTableSpec, VirtualDestinationSpec, VirtualGatewaySpec,
@@ -9,6 +12,8 @@ use meshrelay_api::networking::{
 use meshrelay_api::resilience::RetryTimeoutPolicySpec;
 use meshrelay_api::security::{CorsPolicySpec, ExtAuthPolicySpec};
 use meshrelay_api::traffic_control::MirrorPolicySpec;
+use meshrelay_api::security::{CorsPolicySpec, JwtPolicySpec};
+use meshrelay_api::traffic_control::{MirrorPolicySpec, RateLimitClientConfigSpec, RateLimitPolicySpec};
 use meshrelay_snapshot::{Name, Object};
 
 use super::cluster::Problem;
@@ -109,7 +114,12 @@ tables! {
     cors_policies: "security.policy.gloo.solo.io" "CORSPolicy" Ours<CorsPolicySpec>;
     ext_auth_servers: "admin.gloo.solo.io" "ExtAuthServer" Ours<ExtAuthServerSpec>;
     ext_auth_policies: "security.policy.gloo.solo.io" "ExtAuthPolicy" Ours<ExtAuthPolicySpec>;
+    jwt_policies: "security.policy.gloo.solo.io" "JWTPolicy" Ours<JwtPolicySpec>;
     mirror_policies: "trafficcontrol.policy.gloo.solo.io" "MirrorPolicy" Ours<MirrorPolicySpec>;
+    rate_limit_policies: "trafficcontrol.policy.gloo.solo.io" "RateLimitPolicy" Ours<RateLimitPolicySpec>;
+    rate_limit_client_configs: "trafficcontrol.policy.gloo.solo.io" "RateLimitClientConfig" Ours<RateLimitClientConfigSpec>;
+    rate_limit_server_configs: "admin.gloo.solo.io" "RateLimitServerConfig" Ours<RateLimitServerConfigSpec>;
+    rate_limit_server_settings: "admin.gloo.solo.io" "RateLimitServerSettings" Ours<RateLimitServerSettingsSpec>;
 }
 
 pub(super) fn read<T: Decode>(object: &Arc<Object>, cache: &mut Cache, into: &mut ByName<T>) -> Problem {
