@@ -1,18 +1,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meshrelay_api::admin::{ExtAuthServerSpec, KubernetesClusterSpec, WorkspaceSettingsSpec, WorkspaceSpec};
 use meshrelay_api::admin::{
-    KubernetesClusterSpec, RateLimitServerConfigSpec, RateLimitServerSettingsSpec, WorkspaceSettingsSpec, WorkspaceSpec,
+    ExtAuthServerSpec, KubernetesClusterSpec, RateLimitServerConfigSpec, RateLimitServerSettingsSpec,
+    WorkspaceSettingsSpec, WorkspaceSpec,
 };
 use meshrelay_api::internal::{DiscoveredGatewaySpec, MeshSpec};
 use meshrelay_api::networking::{
     ExternalEndpointSpec, ExternalServiceSpec, RouteTableSpec, VirtualDestinationSpec, VirtualGatewaySpec,
 };
 use meshrelay_api::resilience::RetryTimeoutPolicySpec;
-use meshrelay_api::security::{CorsPolicySpec, ExtAuthPolicySpec};
-use meshrelay_api::traffic_control::MirrorPolicySpec;
-use meshrelay_api::security::{CorsPolicySpec, JwtPolicySpec};
+use meshrelay_api::security::{CorsPolicySpec, ExtAuthPolicySpec, JwtPolicySpec};
 use meshrelay_api::traffic_control::{MirrorPolicySpec, RateLimitClientConfigSpec, RateLimitPolicySpec};
 use meshrelay_snapshot::{Name, Object};
 
