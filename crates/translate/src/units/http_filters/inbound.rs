@@ -12,14 +12,13 @@ use serde_json::Value;
 
 use super::effect::{Effect, Position, merge};
 use super::patch::{self, Routes};
-use super::{Caller, Effects, ext_auth};
+use super::{Books, Caller, Effects, ext_auth};
 use crate::fingerprint::{Shared, fingerprint};
 use crate::input::kube::{ServicePort, ServiceSpec};
 use crate::input::{ClusterInput, Input, Theirs};
 use crate::model::{Model, Workspace, service_of};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
-use crate::policies::routes::RouteBooks;
 use crate::policies::{Book, Destination, Policy, Subject, oldest};
 use crate::report::{Code, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
@@ -38,7 +37,7 @@ pub(crate) struct InboundFilters {
 }
 
 /// A kind of policy that selects Services of its own workspace, beside routes.
-pub(super) trait ServicePolicy: meshrelay_api::Kind {
+pub(crate) trait ServicePolicy: meshrelay_api::Kind {
     /// What it selects; `None` means all Services.
     fn services(&self) -> Option<&[DestinationSelector]>;
 }
@@ -51,7 +50,7 @@ impl ServicePolicy for ExtAuthPolicySpec {
 }
 
 /// The filters of all Services that policies select.
-pub(super) fn gather(model: &Model, hosts: &MeshHosts, books: &RouteBooks, notes: &mut Notes) -> Vec<InboundFilters> {
+pub(super) fn gather(model: &Model, hosts: &MeshHosts, books: &Books, notes: &mut Notes) -> Vec<InboundFilters> {
     let mut all = Inbound { model, hosts, known: Effects::default(), services: BTreeMap::new() };
     all.add(&books.ext_auth, notes, ext_auth::effects);
     all.services.into_values().collect()

@@ -70,9 +70,7 @@ pub(super) fn configure(
             }),
             ..RouteConfigurationMatch::default()
         },
-        Routes::To(port) => {
-            RouteConfigurationMatch { port_number: Some(*port), ..RouteConfigurationMatch::default() }
-        }
+        Routes::To(port) => RouteConfigurationMatch { port_number: Some(*port), ..RouteConfigurationMatch::default() },
     };
     ConfigPatch {
         apply_to: Some(ApplyTo::HttpRoute),

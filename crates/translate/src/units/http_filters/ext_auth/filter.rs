@@ -138,8 +138,7 @@ mod tests {
 
     #[test]
     fn a_server_without_settings_has_the_defaults() {
-        let service =
-            json!({"clusterName": "outbound|8083||auth.mesh", "authority": "outbound_.8083_._.auth.mesh"});
+        let service = json!({"clusterName": "outbound|8083||auth.mesh", "authority": "outbound_.8083_._.auth.mesh"});
         let expected = json!({
             "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
             "transportApiVersion": "V3",

@@ -62,7 +62,8 @@ impl Server {
         };
         let prefix = settings.spec.http_service.as_ref().map(|http| http.path_prefix.as_str()).unwrap_or_default();
         if !prefix.is_empty() && !prefix.starts_with('/') {
-            let text = format!("{source}: spec.httpService.pathPrefix: expected a / at the beginning, found {prefix:?}");
+            let text =
+                format!("{source}: spec.httpService.pathPrefix: expected a / at the beginning, found {prefix:?}");
             return Err((Code::BadValue, text));
         }
         Ok(Self { source: Some(source), settings: Some(settings), target })
@@ -136,8 +137,7 @@ fn default_service(caller: &Caller<'_>, named_by: &ResourceRef, owner: &Workspac
                 namespace: namespace.to_string(),
                 cluster: cluster.to_string(),
             };
-            let destination =
-                DestinationReference { r#ref: Some(reference), port, ..DestinationReference::default() };
+            let destination = DestinationReference { r#ref: Some(reference), port, ..DestinationReference::default() };
             match caller.find(&destination, named_by, owner) {
                 Ok(target) => return Ok(target),
                 Err(found) => problem = problem.or(Some(found)),
