@@ -87,6 +87,7 @@ macro_rules! kinds {
 #[rustfmt::skip]
 kinds! {
     "admin.gloo.solo.io" "v2" in admin {
+        ExtAuthServer, "extauthservers", [], Anywhere, ExtAuthServerSpec, ExtAuthServerStatus;
         KubernetesCluster, "kubernetesclusters", ["kc"], Management, KubernetesClusterSpec, KubernetesClusterStatus;
         RateLimitServerConfig, "ratelimitserverconfigs", [], Anywhere, RateLimitServerConfigSpec, RateLimitServerConfigStatus;
         RateLimitServerSettings, "ratelimitserversettings", [], Anywhere, RateLimitServerSettingsSpec, RateLimitServerSettingsStatus;
@@ -111,6 +112,7 @@ kinds! {
     }
     "security.policy.gloo.solo.io" "v2" in security {
         CORSPolicy, "corspolicies", [], Anywhere, CorsPolicySpec, CorsPolicyStatus;
+        ExtAuthPolicy, "extauthpolicies", [], Anywhere, ExtAuthPolicySpec, ExtAuthPolicyStatus;
         JWTPolicy, "jwtpolicies", [], Anywhere, JwtPolicySpec, JwtPolicyStatus;
     }
     "trafficcontrol.policy.gloo.solo.io" "v2" in traffic_control {

@@ -93,9 +93,14 @@ type Reads = BTreeSet<(Name, Gvk)>;
 
 impl Body {
     pub(crate) fn new<S: IstioKind>(spec: &S, shapers: Shapers) -> Self {
-        let gvk = Gvk::new(S::GROUP, S::VERSION, S::KIND);
         // Specs have string keys and finite numbers only, so rendering cannot fail.
-        let spec = canonical_json(&serde_json::to_value(spec).unwrap_or_default());
+        let spec = serde_json::to_value(spec).unwrap_or_default();
+        Self::of(Gvk::new(S::GROUP, S::VERSION, S::KIND), &spec, shapers)
+    }
+
+    /// The `spec` of a kind that is not Istio's.
+    pub(crate) fn of(gvk: Gvk, spec: &serde_json::Value, shapers: Shapers) -> Self {
+        let spec = canonical_json(spec);
         let annotation = shapers.annotation();
         let reads = shapers.0.iter().map(|shaper| (shaper.cluster.clone(), shaper.key.gvk.clone()));
         let reads = Arc::new(reads.collect());

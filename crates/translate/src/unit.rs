@@ -27,6 +27,10 @@ pub enum UnitKind {
     RouteTable,
     /// Rules for clients of a destination.
     DestinationRule,
+    /// Filters that policies put in the way of requests.
+    HttpFilters,
+    /// What a server that approves requests is told.
+    AuthConfig,
 }
 
 /// What names a unit: one context and one parent.

@@ -2,14 +2,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meshrelay_api::admin::{
-    KubernetesClusterSpec, RateLimitServerConfigSpec, RateLimitServerSettingsSpec, WorkspaceSettingsSpec, WorkspaceSpec,
+    ExtAuthServerSpec, KubernetesClusterSpec, RateLimitServerConfigSpec, RateLimitServerSettingsSpec,
+    WorkspaceSettingsSpec, WorkspaceSpec,
 };
 use meshrelay_api::internal::{DiscoveredGatewaySpec, MeshSpec};
 use meshrelay_api::networking::{
     ExternalEndpointSpec, ExternalServiceSpec, RouteTableSpec, VirtualDestinationSpec, VirtualGatewaySpec,
 };
 use meshrelay_api::resilience::RetryTimeoutPolicySpec;
-use meshrelay_api::security::{CorsPolicySpec, JwtPolicySpec};
+use meshrelay_api::security::{CorsPolicySpec, ExtAuthPolicySpec, JwtPolicySpec};
 use meshrelay_api::traffic_control::{MirrorPolicySpec, RateLimitClientConfigSpec, RateLimitPolicySpec};
 use meshrelay_snapshot::{Name, Object};
 
@@ -109,6 +110,8 @@ tables! {
     external_endpoints: "networking.gloo.solo.io" "ExternalEndpoint" Ours<ExternalEndpointSpec>;
     retry_timeout_policies: "resilience.policy.gloo.solo.io" "RetryTimeoutPolicy" Ours<RetryTimeoutPolicySpec>;
     cors_policies: "security.policy.gloo.solo.io" "CORSPolicy" Ours<CorsPolicySpec>;
+    ext_auth_servers: "admin.gloo.solo.io" "ExtAuthServer" Ours<ExtAuthServerSpec>;
+    ext_auth_policies: "security.policy.gloo.solo.io" "ExtAuthPolicy" Ours<ExtAuthPolicySpec>;
     jwt_policies: "security.policy.gloo.solo.io" "JWTPolicy" Ours<JwtPolicySpec>;
     mirror_policies: "trafficcontrol.policy.gloo.solo.io" "MirrorPolicy" Ours<MirrorPolicySpec>;
     rate_limit_policies: "trafficcontrol.policy.gloo.solo.io" "RateLimitPolicy" Ours<RateLimitPolicySpec>;

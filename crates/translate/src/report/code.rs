@@ -105,6 +105,12 @@ codes! {
     PolicyConflict = "MR0560",
     /// A policy selects nothing that its workspace owns.
     PolicyUnused = "MR0561",
+    /// No external auth server can be reached where a policy needs one; its routes are closed.
+    NoAuthServer = "MR0585",
+    /// Services behind one external auth server differ in name or namespace; only some know what a policy asks.
+    AuthServersDiffer = "MR0586",
+    /// A policy about requests selects a port that does not speak HTTP, or does not say so.
+    NotHttp = "MR0587",
     /// Conditions of a delegated route and of what delegates to it cannot hold together.
     Contradiction = "MR0570",
     /// A route delegates to tables of which none is found.

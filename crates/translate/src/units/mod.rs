@@ -6,6 +6,7 @@
 pub(crate) mod destination_rule;
 pub(crate) mod east_west_gateway;
 pub(crate) mod external_service;
+pub(crate) mod http_filters;
 pub(crate) mod mesh_host;
 mod protocol;
 pub(crate) mod route_table;
@@ -26,6 +27,7 @@ pub(crate) struct Stages {
     route_tables: Stage<route_table::RouteTable>,
     parent_tables: Step<()>,
     client_rules: Gathering<destination_rule::ClientRules>,
+    http_filters: http_filters::HttpFilters,
 }
 
 impl Default for Stages {
@@ -39,6 +41,7 @@ impl Default for Stages {
             parent_tables: Step::new("parent tables"),
             route_tables: Stage::new(UnitKind::RouteTable, "route tables"),
             client_rules: Gathering::new(UnitKind::DestinationRule, "client rules"),
+            http_filters: http_filters::HttpFilters::default(),
         }
     }
 }
@@ -70,5 +73,6 @@ impl Stages {
         let tables = &self.route_tables;
         self.parent_tables.update(round, |notes| route_table::note_parents(tables, notes), |_, (), _| ());
         self.client_rules.update(round, |_| destination_rule::gather(tables));
+        self.http_filters.update(round, hosts, tables);
     }
 }

@@ -22,7 +22,7 @@ use meshrelay_api::selectors::ObjectSelector;
 use meshrelay_snapshot::{ContentHash, Name};
 
 pub(crate) use delegation::{Children, Table};
-pub(crate) use destinations::Target;
+pub(crate) use destinations::{Place, Target};
 pub(crate) use resolve::{list, note_parents, resolve};
 pub(crate) use tree::Route;
 pub(crate) use virtual_service::subset_name;

@@ -1,0 +1,128 @@
+use serde_json::{Map, Value};
+
+use crate::Empty;
+use crate::references::ObjectRef;
+
+message! {
+    /// A plugin of the server.
+    pub struct AuthPlugin {
+        /// Its name.
+        pub name: String,
+        /// File that it is in; empty means its name and `.so`.
+        pub plugin_file_name: String,
+        /// Symbol that it exports; empty means its name.
+        pub exported_symbol_name: String,
+        /// Its settings.
+        #[schemars(required)]
+        pub config: Option<Map<String, Value>>,
+    }
+}
+
+message! {
+    /// A policy in Rego that the server evaluates.
+    pub struct OpaAuth {
+        /// ConfigMaps with its modules.
+        pub modules: Vec<ObjectRef>,
+        /// What it is asked.
+        #[schemars(required, length(min = 1))]
+        pub query: String,
+        /// How it is asked.
+        pub options: Option<OpaAuthOptions>,
+    }
+}
+
+message! {
+    /// How a policy in Rego is asked.
+    pub struct OpaAuthOptions {
+        /// Whether the input is converted in the fast way.
+        pub fast_input_conversion: bool,
+        /// Whether the answer says why.
+        pub return_decision_reason: bool,
+    }
+}
+
+message! {
+    /// A policy in Rego that another server evaluates.
+    pub struct OpaServerAuth {
+        /// Its package.
+        #[schemars(required, length(min = 1))]
+        pub package: String,
+        /// Its rule.
+        pub rule_name: String,
+        /// Where the server is.
+        pub server_addr: String,
+        /// How it is asked.
+        pub options: Option<OpaAuthOptions>,
+    }
+}
+
+message! {
+    /// Members of groups of a directory.
+    pub struct Ldap {
+        /// Where the directory is, as `ldap[s]://host:port`.
+        #[schemars(required, length(min = 1))]
+        pub address: String,
+        /// Distinguished name of a user, where `%s` stands for the user's name.
+        pub user_dn_template: String,
+        /// Attribute that names a user's groups; empty means `memberOf`.
+        pub membership_attribute_name: String,
+        /// Distinguished names of the groups.
+        pub allowed_groups: Vec<String>,
+        /// How many connections are kept.
+        pub pool: Option<LdapConnectionPool>,
+        /// What finds users; empty means `(uid=*)`.
+        pub search_filter: String,
+        /// Whether groups do not matter.
+        pub disable_group_checking: bool,
+        /// How groups are looked up.
+        pub group_lookup_settings: Option<LdapServiceAccount>,
+    }
+}
+
+message! {
+    /// How many connections are kept.
+    pub struct LdapConnectionPool {
+        /// At most.
+        #[schemars(extend("nullable" = true))]
+        pub max_size: Option<u32>,
+        /// At first.
+        #[schemars(extend("nullable" = true))]
+        pub initial_size: Option<u32>,
+    }
+}
+
+message! {
+    /// How groups are looked up.
+    pub struct LdapServiceAccount {
+        /// Secret with name and password of the account.
+        pub credentials_secret_ref: Option<ObjectRef>,
+        /// Whether this account asks for groups, and not the user's.
+        pub check_groups_with_service_account: bool,
+    }
+}
+
+message! {
+    /// Requests that are signed with a shared secret.
+    pub struct HmacAuth {
+        /// The secrets.
+        #[schemars(required)]
+        pub secret_refs: Option<SecretRefList>,
+        /// The signature is in headers.
+        pub parameters_in_headers: Option<Empty>,
+    }
+
+    /// What holds the secrets.
+    oneof secret_storage: HmacSecrets { secret_refs: SecretRefs(SecretRefList), }
+
+    /// Where the signature is.
+    oneof implementation_type: HmacImplementation { parameters_in_headers: InHeaders(Empty), }
+}
+
+message! {
+    /// Secrets.
+    pub struct SecretRefList {
+        /// By name.
+        #[schemars(required, length(min = 1))]
+        pub secret_refs: Vec<ObjectRef>,
+    }
+}
