@@ -121,6 +121,8 @@ codes! {
     TooManyRoutes = "MR0573",
     /// No root table delegates to a table without hosts.
     NotDelegated = "MR0574",
+    /// There is no rate limit server that proxies reach.
+    NoRateLimitServer = "MR0588",
     /// A rate limit policy limits nothing: what is counted, or how requests are described, is missing.
     NothingLimited = "MR0595",
     /// Services behind one rate limit server differ in name or namespace, so that only the first counts.

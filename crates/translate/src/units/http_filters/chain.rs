@@ -1,7 +1,7 @@
 //! The filters that the proxies of a namespace have.
 //!
-//! They are switched off there: only routes that say something to a filter pass it. So what one table needs never acts
-//! on the routes of another.
+//! They do nothing there, or are switched off: only routes that say something to a filter wake it. So what one table
+//! needs never acts on the routes of another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,7 +37,8 @@ pub(super) enum Listener {
 
 #[derive(Debug, Default, Hash)]
 struct Chain {
-    filters: BTreeMap<Position, Value>,
+    /// With their configuration, and whether they have to be switched off.
+    filters: BTreeMap<Position, (Value, bool)>,
     sources: BTreeSet<ResourceRef>,
 }
 
@@ -57,7 +58,9 @@ impl AllChains {
         let chain = self.0.entry(context.clone()).or_default().entry(listener).or_default();
         chain.sources.insert(table.clone());
         for effect in effects {
-            merge(chain.filters.entry(effect.position.clone()).or_default(), &effect.config);
+            let (config, is_off) = chain.filters.entry(effect.position.clone()).or_default();
+            merge(config, &effect.config);
+            *is_off |= effect.is_eager;
             chain.sources.extend(effect.sources.iter().cloned());
         }
     }
@@ -88,7 +91,8 @@ impl ParentInput for Chains {
                 Listener::Sidecars => (PatchContext::SidecarOutbound, None, None),
             };
             let filters = chain.filters.iter();
-            let install = filters.map(|(place, config)| patch::install(context, port, &place.name(), config, true));
+            let install =
+                filters.map(|(place, (config, is_off))| patch::install(context, port, &place.name(), config, *is_off));
             let spec = patch::envoy_filter(labels, install.collect());
             let shapers: Shapers = chain.sources.iter().chain([&self.parent]).collect();
             emission.emit(&self.context, &self.name(listener), &Body::new(&spec, shapers), Extra::default());

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meshrelay_api::Duration;
-use meshrelay_api::security::{ClearRouteCache, JwksSource, JwtConfig, JwtProvider, LocalJwksSpecifier, ValidationPolicy};
+use meshrelay_api::security::{
+    ClearRouteCache, JwksSource, JwtConfig, JwtProvider, LocalJwksSpecifier, ValidationPolicy,
+};
 use serde_json::{Map, Value, json};
 
 use super::{claims, keys};
@@ -96,7 +98,11 @@ fn requirement(config: &JwtConfig) -> (Value, bool) {
     let named = |name: &&str| json!({"providerName": name});
     let any = |names: &[&str], or: Option<Value>| {
         let mut alternatives: Vec<Value> = names.iter().map(named).chain(or).collect();
-        if alternatives.len() == 1 { alternatives.remove(0) } else { json!({"requiresAny": {"requirements": alternatives}}) }
+        if alternatives.len() == 1 {
+            alternatives.remove(0)
+        } else {
+            json!({"requiresAny": {"requirements": alternatives}})
+        }
     };
     let all: Vec<&str> = config.providers.keys().map(String::as_str).collect();
     if validation == ValidationPolicy::AllowMissingOrFailed {
@@ -136,7 +142,8 @@ fn groups(providers: &BTreeMap<String, JwtProvider>) -> Vec<Vec<&str>> {
 fn places(provider: &JwtProvider) -> BTreeSet<String> {
     let source = provider.token_source.clone().unwrap_or_default();
     let headers = source.headers.iter().map(|header| format!("header {}", header.name.to_lowercase()));
-    let places: BTreeSet<String> = headers.chain(source.query_params.iter().map(|name| format!("query {name}"))).collect();
+    let places: BTreeSet<String> =
+        headers.chain(source.query_params.iter().map(|name| format!("query {name}"))).collect();
     if places.is_empty() { ["header authorization", "query access_token"].map(str::to_owned).into() } else { places }
 }
 
@@ -319,8 +326,7 @@ mod tests {
         }
         let slow = json!({"url": "https://x", "cacheDuration": "1us"});
         let servers = Servers::from([("p".to_owned(), Ok("c".to_owned()))]);
-        let (_, text) =
-            filters(&config(json!({"providers": {"p": {"remote": slow}}})), "n", &servers).unwrap_err();
+        let (_, text) = filters(&config(json!({"providers": {"p": {"remote": slow}}})), "n", &servers).unwrap_err();
         assert!(text.contains("remote.cacheDuration: expected 1ms or more"), "{text}");
         assert_eq!(filters(&config(json!({})), "n", &servers).unwrap_err().0, Code::Missing);
     }

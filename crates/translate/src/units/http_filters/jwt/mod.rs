@@ -69,11 +69,11 @@ fn in_force(
     let at = |filter: String| Position { phase, priority, filter };
     let (base, route) = filters.tokens;
     let tokens = at(format!("jwt/{cluster}/{}/{}", key.namespace, key.name));
-    let mut effects = vec![Effect::new(tokens, base, route, sources.clone())];
+    let mut effects = vec![Effect::idle(tokens, base, route, sources.clone())];
     if let Some(rules) = filters.claims {
         let route = json!({"@type": RBAC_PER_ROUTE, "rbac": {"rules": rules}});
         // Behind all filters that read tokens, which stand by name.
-        effects.push(Effect::new(at("jwt_claims".to_owned()), json!({"@type": RBAC}), route, sources));
+        effects.push(Effect::idle(at("jwt_claims".to_owned()), json!({"@type": RBAC}), route, sources));
     }
     Ok(effects)
 }

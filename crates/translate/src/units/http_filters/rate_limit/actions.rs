@@ -31,10 +31,9 @@ pub(super) fn descriptions(
             let text = format!("{place}: expected actions or setActions, found neither: it is left out");
             problems.push((Code::Missing, text));
         }
-        for (field, parts, head) in [
-            ("actions", &limit.actions, [config, ""]),
-            ("setActions", &limit.set_actions, [config, UNORDERED]),
-        ] {
+        for (field, parts, head) in
+            [("actions", &limit.actions, [config, ""]), ("setActions", &limit.set_actions, [config, UNORDERED])]
+        {
             if parts.is_empty() {
                 continue;
             }
@@ -126,12 +125,8 @@ fn header_condition(header: &HeaderCondition) -> Result<Value, String> {
         None => ("presentMatch", json!(true)),
         Some(HeaderMatchSpecifier::Present(present)) => ("presentMatch", json!(present)),
         Some(HeaderMatchSpecifier::Exact(text)) => ("stringMatch", json!({"exact": text})),
-        Some(HeaderMatchSpecifier::Prefix(text)) => {
-            ("stringMatch", json!({"prefix": given(text, ".prefixMatch")?}))
-        }
-        Some(HeaderMatchSpecifier::Suffix(text)) => {
-            ("stringMatch", json!({"suffix": given(text, ".suffixMatch")?}))
-        }
+        Some(HeaderMatchSpecifier::Prefix(text)) => ("stringMatch", json!({"prefix": given(text, ".prefixMatch")?})),
+        Some(HeaderMatchSpecifier::Suffix(text)) => ("stringMatch", json!({"suffix": given(text, ".suffixMatch")?})),
         Some(HeaderMatchSpecifier::Regex(pattern)) => {
             regex::Regex::new(pattern)
                 .map_err(|_| format!(".regexMatch: expected a regular expression, found {pattern:?}"))?;
@@ -248,7 +243,10 @@ mod tests {
         ] {
             let (all, problems) = rendered(json!([{"actions": [good, wrong]}, {"actions": [good]}]));
             assert_eq!(all.len(), 1, "{wrong}");
-            assert!(problems[0].starts_with("raw.rateLimits[0].actions[1]") && problems[0].contains(problem), "{wrong}: {problems:?}");
+            assert!(
+                problems[0].starts_with("raw.rateLimits[0].actions[1]") && problems[0].contains(problem),
+                "{wrong}: {problems:?}"
+            );
         }
         let (all, problems) = rendered(json!([{}, {"actions": [good], "limit": {"dynamicMetadata": {}}}]));
         assert_eq!((all.len(), problems.len()), (1, 2), "{problems:?}");

@@ -63,11 +63,12 @@ pub(in crate::units::http_filters) fn gather(
             notes.count(&source, "numSelectedDestinationServers", reached);
         }
     }
+    note(model, notes);
     all.into_values().collect()
 }
 
 /// Says what is wrong with settings and descriptions, whether or not policies name them.
-pub(in crate::units::http_filters) fn note(model: &Model, notes: &mut Notes) {
+fn note(model: &Model, notes: &mut Notes) {
     for (cluster, input) in &model.clusters {
         for settings in input.rate_limit_server_settings().values() {
             if let Some((code, problem)) = server::problem(&settings.spec)
@@ -145,7 +146,11 @@ fn behind(
     let host = hosts.get(&wanted);
     let services: Vec<ResourceRef> =
         host.into_iter().flat_map(|host| host.backings.values()).map(|backing| backing.service.clone()).collect();
-    if services.is_empty() { Err((Code::NoBacking, format!("{wanted} has no service behind it"))) } else { Ok(services) }
+    if services.is_empty() {
+        Err((Code::NoBacking, format!("{wanted} has no service behind it")))
+    } else {
+        Ok(services)
+    }
 }
 
 fn is_seen<T>(model: &Model, from: &ResourceRef, kind: Shareable, wanted: &ResourceRef, found: &Input<T>) -> bool {
@@ -174,7 +179,8 @@ impl ParentInput for RateLimitConfigs {
                 .filter_map(|field| Some(((*field).to_owned(), object.pointer(&format!("/spec/raw/{field}"))?.clone())))
                 .collect();
             let shapers: Shapers = [&self.parent, source].into_iter().collect();
-            let body = Body::of(Gvk::new("ratelimit.solo.io", "v1alpha1", "RateLimitConfig"), &json!({"raw": raw}), shapers);
+            let body =
+                Body::of(Gvk::new("ratelimit.solo.io", "v1alpha1", "RateLimitConfig"), &json!({"raw": raw}), shapers);
             emission.emit(&self.context, &config_name(source, &self.parent), &body, Extra::default());
         }
         emission.finish()

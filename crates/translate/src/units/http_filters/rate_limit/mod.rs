@@ -16,7 +16,7 @@ use meshrelay_snapshot::Name;
 use serde_json::json;
 
 pub(crate) use config::RateLimitConfigs;
-pub(super) use config::{gather, note};
+pub(super) use config::gather;
 use server::Server;
 
 use super::caller::Caller;
@@ -107,7 +107,7 @@ fn in_force(
     let (phase, priority) = Phase::of(config.phase.as_ref(), Phase::PostAuthz);
     let position = Position { phase, priority, filter: format!("rate_limit/{}", server.name()) };
     let route = json!({"@type": PER_ROUTE, "rateLimits": rate_limits});
-    Ok(vec![Effect::new(position, server.filter(target), route, sources)])
+    Ok(vec![Effect::idle(position, server.filter(target), route, sources)])
 }
 
 /// How requests are described: the RateLimitClientConfig, if they are described in one, the descriptions, and the field

@@ -16,7 +16,12 @@ use crate::units::http_filters::caller::{Caller, DefaultService};
 use crate::units::route_table::Target;
 
 /// The Service that counts where nobody says otherwise.
-const DEFAULT: DefaultService = DefaultService { name: "rate-limiter", port_name: "grpc", port: 8083 };
+const DEFAULT: DefaultService = DefaultService {
+    name: "rate-limiter",
+    port: ("grpc", 8083),
+    instead_of: "RateLimitServerSettings",
+    code: Code::NoRateLimitServer,
+};
 
 /// Type of the filter.
 const RATE_LIMIT: &str = "type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit";
