@@ -105,12 +105,14 @@ kinds! {
         VirtualGateway, "virtualgateways", ["vg"], Anywhere, VirtualGatewaySpec, VirtualGatewayStatus;
     }
     "resilience.policy.gloo.solo.io" "v2" in resilience {
+        FaultInjectionPolicy, "faultinjectionpolicies", [], Anywhere, FaultInjectionPolicySpec, FaultInjectionPolicyStatus;
         RetryTimeoutPolicy, "retrytimeoutpolicies", [], Anywhere, RetryTimeoutPolicySpec, RetryTimeoutPolicyStatus;
     }
     "security.policy.gloo.solo.io" "v2" in security {
         CORSPolicy, "corspolicies", [], Anywhere, CorsPolicySpec, CorsPolicyStatus;
     }
     "trafficcontrol.policy.gloo.solo.io" "v2" in traffic_control {
+        HeaderManipulationPolicy, "headermanipulationpolicies", [], Anywhere, HeaderManipulationPolicySpec, HeaderManipulationPolicyStatus;
         MirrorPolicy, "mirrorpolicies", [], Anywhere, MirrorPolicySpec, MirrorPolicyStatus;
     }
 }

@@ -1,5 +1,7 @@
 //! Policies about how much traffic goes where and in which form, group `trafficcontrol.policy.gloo.solo.io`.
 
+mod header_manipulation_policy;
 mod mirror_policy;
 
+pub use header_manipulation_policy::*;
 pub use mirror_policy::*;

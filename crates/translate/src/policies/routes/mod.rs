@@ -1,0 +1,244 @@
+//! Policies for routes: of each kind at most one holds for a route, the oldest that selects it. It acts wherever the
+//! table is served, other workspaces included.
+
+mod cors;
+mod fault_injection;
+mod headers;
+mod mirror;
+mod retry_timeout;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use meshrelay_api::{Duration, Kind};
+use meshrelay_api::istio::virtual_service::HttpRoute;
+use meshrelay_api::references::DestinationKind;
+use meshrelay_api::resilience::{FaultInjectionPolicySpec, RetryTimeoutPolicySpec};
+use meshrelay_api::security::CorsPolicySpec;
+use meshrelay_api::selectors::RouteSelector;
+use meshrelay_api::traffic_control::{HeaderManipulationPolicySpec, MirrorPolicySpec};
+
+use super::{Book, Destination, Policy, Route, Subject, oldest};
+use crate::input::{ClusterInput, Input};
+use crate::model::Model;
+use crate::report::{Code, Finding, Notes, Severity};
+use crate::units::route_table::Target;
+use crate::{ContextId, ResourceRef};
+
+/// A kind of policy of which at most one holds for a route.
+pub(crate) trait RoutePolicy: Kind {
+    /// The routes, any of which is enough.
+    fn apply_to_routes(&self) -> &[RouteSelector];
+
+    /// Whether a policy that names no routes holds for all of its workspace.
+    fn holds_by_default(&self) -> bool {
+        true
+    }
+
+    /// Whether it selects nothing but routes, so that without a route it has no effect.
+    fn is_for_routes_only(&self) -> bool {
+        true
+    }
+
+    /// Why it can be in force nowhere; it is left out then.
+    fn problem(&self) -> Option<Finding> {
+        None
+    }
+}
+
+/// Declares the kinds: where the one that holds is found, the kind, and the table that the kind is read into.
+macro_rules! route_policies {
+    ($( $kind:ident: $spec:ty, $table:ident; )+) => {
+        /// The policies of every kind, and what they select.
+        #[derive(Debug)]
+        pub(crate) struct RouteBooks {
+            $( $kind: Book<$spec>, )+
+            /// Routes by the policies that hold for them; policies that only lose have none.
+            selected: Selected,
+        }
+
+        impl RouteBooks {
+            /// All policies; what is wrong with them is told.
+            pub(crate) fn resolve(model: &Model, notes: &mut Notes) -> Self {
+                let books = Self {
+                    $( $kind: Book::resolve(model, ClusterInput::$table), )+
+                    selected: Selected::default(),
+                };
+                $( check(&books.$kind, notes); )+
+                books
+            }
+
+            /// The policies that hold for a route, which `target` names to users.
+            pub(crate) fn select(&mut self, route: &Route<'_>, target: &str, notes: &mut Notes) -> RoutePolicies {
+                let selected = &mut self.selected;
+                RoutePolicies {
+                    route: target.to_owned(),
+                    $( $kind: pick(&self.$kind, route, target, selected, notes), )+
+                    headers_on: headers::pick(&self.headers, route, target, selected, notes),
+                    mirrored: None,
+                }
+            }
+
+            /// Tells how many routes each policy holds for, when all routes are through.
+            pub(crate) fn finish(&self, notes: &mut Notes) {
+                $( self.selected.tell(&self.$kind, notes); )+
+            }
+        }
+
+        /// The policies that hold for one route.
+        #[derive(Clone, Debug, Default, Hash)]
+        pub(crate) struct RoutePolicies {
+            /// What users know the route as.
+            route: String,
+            $( pub(crate) $kind: Option<Arc<Policy<$spec>>>, )+
+            /// Headers for single destinations, by destination and port.
+            headers_on: Vec<((ResourceRef, u32), Arc<Policy<HeaderManipulationPolicySpec>>)>,
+            /// Where the mirror leads in the place where the route is served; whoever resolves destinations sets it.
+            pub(crate) mirrored: Option<Result<Target, Finding>>,
+        }
+
+        impl RoutePolicies {
+            /// The policies themselves.
+            pub(crate) fn sources(&self) -> impl Iterator<Item = &ResourceRef> {
+                let each = [$( self.$kind.as_ref().map(|policy| &policy.source) ),+];
+                each.into_iter().flatten().chain(self.headers_on.iter().map(|(_, policy)| &policy.source))
+            }
+        }
+    };
+}
+
+route_policies! {
+    retry_timeout: RetryTimeoutPolicySpec, retry_timeout_policies;
+    fault_injection: FaultInjectionPolicySpec, fault_injection_policies;
+    cors: CorsPolicySpec, cors_policies;
+    headers: HeaderManipulationPolicySpec, header_manipulation_policies;
+    mirror: MirrorPolicySpec, mirror_policies;
+}
+
+/// Routes by the policies that hold for them.
+#[derive(Debug, Default)]
+struct Selected(BTreeMap<ResourceRef, BTreeSet<String>>);
+
+impl Selected {
+    /// The first of the policies holds for a route; the others are not without use, though they lose.
+    fn add<K>(&mut self, policies: &[&Arc<Policy<K>>], target: &str) {
+        for (index, policy) in policies.iter().enumerate() {
+            let routes = self.0.entry(policy.source.clone()).or_default();
+            if index == 0 {
+                routes.insert(target.to_owned());
+            }
+        }
+    }
+
+    fn tell<K: RoutePolicy>(&self, book: &Book<K>, notes: &mut Notes) {
+        for policy in book.iter() {
+            match self.0.get(&policy.source) {
+                Some(routes) => notes.count(&policy.source, "numSelectedRoutes", routes.len()),
+                None if policy.input.spec.is_for_routes_only() => {
+                    let text = format!("no route in a table of workspace {} is selected", policy.workspace);
+                    notes.say(&policy.source, Severity::Warning, Code::PolicyUnused, text);
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+fn check<K: RoutePolicy>(book: &Book<K>, notes: &mut Notes) {
+    for policy in book.iter() {
+        if let Some((code, problem)) = policy.input.spec.problem() {
+            let text = format!("{problem}: the policy is left out");
+            notes.say(&policy.source, Severity::Invalid, code, text);
+        }
+    }
+}
+
+/// The one policy of a kind that holds for a route.
+fn pick<K: RoutePolicy>(
+    book: &Book<K>,
+    route: &Route<'_>,
+    target: &str,
+    selected: &mut Selected,
+    notes: &mut Notes,
+) -> Option<Arc<Policy<K>>> {
+    let selects = |policy: &&Arc<Policy<K>>| {
+        let spec = &*policy.input.spec;
+        let routes = spec.apply_to_routes();
+        routes.iter().any(|selector| route.is_selected(selector)) || routes.is_empty() && spec.holds_by_default()
+    };
+    let selecting: Vec<&Arc<Policy<K>>> = book.of(route.workspace).iter().filter(selects).collect();
+    selected.add(&selecting, target);
+    oldest(selecting, target, notes).cloned()
+}
+
+impl<'a> Destination<'a> {
+    /// A target of a route as selectors look at it.
+    pub(crate) fn of_target(model: &'a Model, target: &'a Target) -> Option<Self> {
+        let ResourceRef { cluster, key } = &target.destination;
+        let input = model.clusters.get(cluster)?;
+        let name = (key.namespace.clone(), key.name.clone());
+        let (kind, object, port) = match key.gvk.kind.as_str() {
+            "Service" => {
+                let service = input.services().get(&name)?;
+                let port = service.spec.ports.iter().find(|port| port.port == target.port);
+                (DestinationKind::Service, &service.object, port.map(|port| port.name.as_str()))
+            }
+            "VirtualDestination" => {
+                (DestinationKind::VirtualDestination, &input.virtual_destinations().get(&name)?.object, None)
+            }
+            _ => {
+                let service = input.external_services().get(&name)?;
+                let port = service.spec.ports.iter().find(|port| port.number == target.port);
+                (DestinationKind::ExternalService, &service.object, port.map(|port| port.name.as_str()))
+            }
+        };
+        let object = Subject {
+            cluster,
+            namespace: &key.namespace,
+            name: &key.name,
+            workspace: model.owner(cluster, &key.namespace).map_or("", |owner| &owner.name),
+            labels: object.labels(),
+        };
+        Some(Self { kind, object, ports: vec![(target.port, port.unwrap_or_default())] })
+    }
+}
+
+impl RoutePolicies {
+    /// Puts the policies into a route of a VirtualService, which leads to the targets if it leads anywhere. What makes no
+    /// sense for it is left out and told.
+    pub(crate) fn apply(&self, route: &mut HttpRoute, targets: &[&Target], context: &ContextId, notes: &mut Notes) {
+        cors::apply(self, route);
+        headers::apply(self, route, targets, notes);
+        if route.route.is_empty() {
+            self.tell_useless(notes);
+            return;
+        }
+        retry_timeout::apply(self, route);
+        fault_injection::apply(self, route);
+        mirror::apply(self, route, context, notes);
+    }
+
+    /// Proxies that answer themselves neither try, wait nor copy, and Istio refuses faults there.
+    fn tell_useless(&self, notes: &mut Notes) {
+        let sources = [
+            self.retry_timeout.as_ref().map(|policy| &policy.source),
+            self.fault_injection.as_ref().map(|policy| &policy.source),
+            self.mirror.as_ref().map(|policy| &policy.source),
+        ];
+        for source in sources.into_iter().flatten() {
+            let text = format!("{} forwards no requests: the policy has no effect there", self.route);
+            notes.say(source, Severity::Warning, Code::PolicyWithoutEffect, text);
+        }
+    }
+}
+
+/// The spec of a policy that is in force.
+fn in_force<K: RoutePolicy>(policy: Option<&Arc<Policy<K>>>) -> Option<&K> {
+    policy.map(|policy| &*policy.input.spec).filter(|spec| spec.problem().is_none())
+}
+
+/// What is wrong with a duration that Istio has to take.
+fn duration_problem(field: &str, duration: Option<Duration>) -> Option<String> {
+    let bad = duration.filter(|duration| !duration.is_whole_milliseconds())?;
+    Some(format!("{field}: expected a whole number of milliseconds, at least 1, found {bad}"))
+}
