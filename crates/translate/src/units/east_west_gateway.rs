@@ -47,9 +47,9 @@ struct OpenHost {
 }
 
 /// The gateways of the fleet that let anything in.
-pub(crate) fn resolve(model: &Model, hosts: &MeshHosts) -> Vec<EastWestGateway> {
+pub(crate) fn gather(model: &Model, hosts: &MeshHosts) -> Vec<EastWestGateway> {
     let mut gateways: BTreeMap<ResourceRef, EastWestGateway> = BTreeMap::new();
-    for host in hosts.by_parent.values() {
+    for host in hosts.values() {
         for backing in host.backings.values() {
             for point in backing.entry_points() {
                 let gateway = gateways.entry(point.gateway.clone()).or_insert_with(|| EastWestGateway {

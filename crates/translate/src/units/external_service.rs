@@ -1,6 +1,6 @@
 //! Services outside the mesh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use meshrelay_snapshot::{ContentHash, Name};
 use crate::fingerprint::fingerprint;
 use crate::hostname::{self, Allowed};
 use crate::input::kube::selects;
-use crate::input::{Input, Ours};
+use crate::input::{ClusterInput, Input, Ours};
 use crate::model::{Model, Shareable, Viewer, Workspace};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
@@ -36,25 +36,23 @@ pub(crate) struct ExternalService {
     sources: Vec<ResourceRef>,
 }
 
-/// All ExternalServices that count.
-pub(crate) fn resolve(model: &Model, notes: &mut Notes) -> Vec<ExternalService> {
-    let mut all = Vec::new();
-    for (cluster, input) in &model.clusters {
-        for service in input.external_services().values() {
-            let Some(owner) = model.config_owner(cluster, service.namespace()) else { continue };
-            let parent = service.reference(cluster);
-            let endpoints = endpoints(model, owner, service);
-            notes.count(&parent, "numSelectedExternalEndpoints", endpoints.len());
-            let service = Arc::clone(service);
-            let viewers = model.viewers(Shareable::ExternalService, cluster, &service, owner);
-            let sources = model.sources(&owner.name).cloned().collect();
-            let service = ExternalService { parent, service, endpoints, viewers, sources };
-            if service.is_usable(notes) {
-                all.push(service);
-            }
-        }
-    }
-    all
+/// The ExternalServices of a cluster that count.
+pub(crate) fn list(model: &Model, cluster: &ClusterInput) -> BTreeSet<ResourceRef> {
+    model.counting(&cluster.name, cluster.external_services().values())
+}
+
+/// One ExternalService.
+pub(crate) fn resolve(model: &Model, parent: &ResourceRef, notes: &mut Notes) -> Option<ExternalService> {
+    let cluster = &parent.cluster;
+    let service = model.clusters.get(cluster)?.external_services().get(&parent.place())?;
+    let owner = model.config_owner(cluster, service.namespace())?;
+    let endpoints = endpoints(model, owner, service);
+    notes.count(parent, "numSelectedExternalEndpoints", endpoints.len());
+    let viewers = model.viewers(Shareable::ExternalService, cluster, service, owner);
+    let sources = model.sources(&owner.name).cloned().collect();
+    let (parent, service) = (parent.clone(), Arc::clone(service));
+    let service = ExternalService { parent, service, endpoints, viewers, sources };
+    service.is_usable(notes).then_some(service)
 }
 
 /// The ExternalEndpoints of the same workspace that a service selects.

@@ -9,17 +9,20 @@ mod virtual_destination;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use meshrelay_api::istio::service_entry::{Location, Resolution, ServicePort, WorkloadSelector};
 use meshrelay_api::istio::{ServiceEntry, WorkloadEntry};
 use meshrelay_snapshot::{ContentHash, Name};
 
+use crate::engine::{Round, Stage, Step};
 use crate::fingerprint::{Shared, fingerprint};
 use crate::input::kube::ServiceSpec;
 use crate::input::{ClusterInput, Input, Theirs};
 use crate::model::{EntryAddress, EntryPoint, Model, Viewer, Workspace};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
+use crate::reads::{Place, Thing, record};
 use crate::report::{Code, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::vip::Allocations;
@@ -83,33 +86,72 @@ pub(crate) struct BackingPort {
 }
 
 /// All hosts of the fleet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct MeshHosts {
-    pub(crate) by_parent: BTreeMap<ResourceRef, MeshHost>,
+    winners: Step<BTreeMap<Name, ResourceRef>>,
+    parents: Stage<MeshHost>,
+}
+
+/// Which parent has which host name, as a result that is read name by name.
+const WINNERS: &str = "host names";
+
+impl Default for MeshHosts {
+    fn default() -> Self {
+        Self { winners: Step::new(WINNERS), parents: Stage::new(UnitKind::MeshHost, "mesh hosts") }
+    }
 }
 
 impl MeshHosts {
-    /// Resolves all hosts. Of two parents with the same host the older one keeps it.
-    pub(crate) fn resolve(model: &Model, notes: &mut Notes) -> Self {
-        let mut claims = Claims::default();
-        virtual_destination::claim(model, &mut claims);
-        let federated = federation::claim(model, &mut claims);
-        let winners = claims.decide(notes);
-        let mut by_parent = BTreeMap::new();
-        virtual_destination::resolve(model, &winners, notes, &mut by_parent);
-        federation::resolve(model, federated, &winners, notes, &mut by_parent);
-        Self { by_parent }
+    /// Brings all hosts up to date. Of two parents with the same host the older one keeps it.
+    pub(crate) fn update(&mut self, round: &mut Round<'_>, allocations: &mut Allocations) {
+        let model = round.model;
+        let place = Place::results(WINNERS);
+        let make = |notes: &mut Notes| {
+            let mut claims = Claims::default();
+            virtual_destination::claim(model, &mut claims);
+            federation::claim(model, &mut claims);
+            claims.decide(notes)
+        };
+        self.winners.update(round, make, |before, after, changes| {
+            allocations.allocate(&after.keys().cloned().collect());
+            let none = BTreeMap::new();
+            let before = before.unwrap_or(&none);
+            let hosts: BTreeSet<&Name> = before.keys().chain(after.keys()).collect();
+            for host in hosts.into_iter().filter(|host| before.get(*host) != after.get(*host)) {
+                changes.add(place, Thing::Object("", "", host));
+            }
+        });
+        let none = BTreeMap::new();
+        let winners = self.winners.get().unwrap_or(&none);
+        let allocations = &*allocations;
+        // The address of a host that the parent has won, which is given out before anybody asks.
+        let address = |host: &Name, parent: &ResourceRef| {
+            record(place, Thing::Object("", "", host));
+            let won = winners.get(host) == Some(parent);
+            won.then(|| allocations.get(host).unwrap_or(Ipv4Addr::UNSPECIFIED))
+        };
+        self.parents.update(
+            round,
+            |cluster| {
+                let mut all = model.counting(&cluster.name, cluster.virtual_destinations().values());
+                all.extend(federation::list(model, cluster));
+                all
+            },
+            |parent, notes| match parent.key.gvk.kind.as_str() {
+                "Service" => federation::resolve(model, parent, &address, notes),
+                _ => virtual_destination::resolve(model, parent, &address, notes),
+            },
+        );
     }
 
-    /// Gives all hosts their virtual addresses.
-    pub(crate) fn allocate(&mut self, allocations: &mut Allocations) {
-        let hosts = self.by_parent.values().flat_map(|parent| parent.hosts.keys().cloned()).collect();
-        allocations.allocate(&hosts);
-        for (host, address) in self.by_parent.values_mut().flat_map(|parent| &mut parent.hosts) {
-            if let Some(allocated) = allocations.get(host) {
-                *address = allocated;
-            }
-        }
+    /// The host names of a parent.
+    pub(crate) fn get(&self, parent: &ResourceRef) -> Option<&Arc<MeshHost>> {
+        self.parents.get(parent)
+    }
+
+    /// The host names of all parents.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Arc<MeshHost>> {
+        self.parents.values()
     }
 }
 

@@ -38,59 +38,59 @@ pub(super) fn claim(model: &Model, claims: &mut Claims) {
 
 pub(super) fn resolve(
     model: &Model,
-    winners: &BTreeMap<Name, ResourceRef>,
+    parent: &ResourceRef,
+    address: &dyn Fn(&Name, &ResourceRef) -> Option<Ipv4Addr>,
     notes: &mut Notes,
-    into: &mut BTreeMap<ResourceRef, MeshHost>,
-) {
-    for (cluster, destination, owner) in all(model) {
-        let parent = destination.reference(cluster);
-        let spec = &destination.spec;
-        let is_own = |host: &&String| winners.get(host.as_str()) == Some(&parent);
-        let hosts: Vec<Name> = spec.hosts.iter().filter(is_own).map(Name::from).collect();
-        note_untranslated(spec, &parent, owner, notes);
-        if spec.hosts.is_empty() {
-            let text = "spec.hosts: expected at least one host, found none: no host name leads to the services";
-            notes.say(&parent, Severity::Invalid, Code::Missing, text);
-        }
-        for problem in spec.hosts.iter().filter_map(|host| hostname::problem(host, Allowed::Full)) {
-            let text = format!("spec.hosts: {problem}: it is left out");
-            notes.say(&parent, Severity::Invalid, Code::BadValue, text);
-        }
-        let ports = usable_ports(&spec.ports, &parent, notes);
-        let host_ports: Vec<HostPort> = ports
-            .iter()
-            .map(|(port, protocol)| HostPort { number: port.number, protocol: (*protocol).to_owned() })
-            .collect();
-        let mut backings = BTreeMap::new();
-        for input in model.clusters.values() {
-            let services = select(model, owner, input, &spec.services);
-            if let Some((name, backing)) = backing(model, owner, input, &services, &ports, &parent, notes) {
-                backings.insert(name, backing);
-            }
-        }
-        notes.count(&parent, "numSelectedBackingServices", backings.len());
-        if backings.is_empty() {
-            let text = if spec.services.is_empty() {
-                "no services are selected: only routes can lead anywhere, which is not translated yet"
-            } else {
-                "expected Services that the workspace owns or imports, but spec.services selects none"
-            };
-            notes.say(&parent, Severity::Warning, Code::NoBacking, text);
-        }
-        let viewers = model.viewers(Shareable::VirtualDestination, cluster, destination, owner);
-        let Some(main_host) = hosts.first().cloned().filter(|_| !ports.is_empty()) else { continue };
-        let host = MeshHost {
-            parent: parent.clone(),
-            hosts: hosts.into_iter().map(|host| (host, Ipv4Addr::UNSPECIFIED)).collect(),
-            main_host,
-            ports: host_ports,
-            backings,
-            viewers,
-            sources: model.sources(&owner.name).cloned().collect(),
-        };
-        super::note_reachability(&host, notes);
-        into.insert(parent, host);
+) -> Option<MeshHost> {
+    let cluster = &parent.cluster;
+    let destination = model.clusters.get(cluster)?.virtual_destinations().get(&parent.place())?;
+    let owner = model.config_owner(cluster, destination.namespace())?;
+    let spec = &destination.spec;
+    let own = spec.hosts.iter().map(Name::from).filter_map(|host| Some((host.clone(), address(&host, parent)?)));
+    let hosts: Vec<(Name, Ipv4Addr)> = own.collect();
+    note_untranslated(spec, parent, owner, notes);
+    if spec.hosts.is_empty() {
+        let text = "spec.hosts: expected at least one host, found none: no host name leads to the services";
+        notes.say(parent, Severity::Invalid, Code::Missing, text);
     }
+    for problem in spec.hosts.iter().filter_map(|host| hostname::problem(host, Allowed::Full)) {
+        let text = format!("spec.hosts: {problem}: it is left out");
+        notes.say(parent, Severity::Invalid, Code::BadValue, text);
+    }
+    let ports = usable_ports(&spec.ports, parent, notes);
+    let host_ports: Vec<HostPort> = ports
+        .iter()
+        .map(|(port, protocol)| HostPort { number: port.number, protocol: (*protocol).to_owned() })
+        .collect();
+    let mut backings = BTreeMap::new();
+    for input in model.clusters.values() {
+        let services = select(model, owner, input, &spec.services);
+        if let Some((name, backing)) = backing(model, owner, input, &services, &ports, parent, notes) {
+            backings.insert(name, backing);
+        }
+    }
+    notes.count(parent, "numSelectedBackingServices", backings.len());
+    if backings.is_empty() {
+        let text = if spec.services.is_empty() {
+            "no services are selected: only routes can lead anywhere, which is not translated yet"
+        } else {
+            "expected Services that the workspace owns or imports, but spec.services selects none"
+        };
+        notes.say(parent, Severity::Warning, Code::NoBacking, text);
+    }
+    let viewers = model.viewers(Shareable::VirtualDestination, cluster, destination, owner);
+    let main_host = hosts.first().map(|(host, _)| host.clone()).filter(|_| !ports.is_empty())?;
+    let host = MeshHost {
+        parent: parent.clone(),
+        hosts: hosts.into_iter().collect(),
+        main_host,
+        ports: host_ports,
+        backings,
+        viewers,
+        sources: model.sources(&owner.name).cloned().collect(),
+    };
+    super::note_reachability(&host, notes);
+    Some(host)
 }
 
 fn note_untranslated(spec: &VirtualDestinationSpec, parent: &ResourceRef, owner: &Workspace, notes: &mut Notes) {
