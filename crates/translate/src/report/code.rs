@@ -105,6 +105,8 @@ codes! {
     PolicyConflict = "MR0560",
     /// A policy selects nothing that its workspace owns.
     PolicyUnused = "MR0561",
+    /// A policy selects a target on which its kind has no effect; it holds for its other targets.
+    PolicyWithoutEffect = "MR0562",
 }
 
 impl Code {

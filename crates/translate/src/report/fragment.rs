@@ -13,6 +13,7 @@ pub(crate) struct Fragment {
     workspaces: BTreeSet<Name>,
     messages: BTreeMap<(Severity, Code, String), BTreeSet<ContextId>>,
     counters: BTreeMap<&'static str, u64>,
+    by_kind: BTreeMap<(&'static str, String), u64>,
     references: BTreeMap<&'static str, ResourceRef>,
     /// Generated objects, by the keys that they were made with.
     pub(crate) shaped: BTreeSet<OutputRef>,
@@ -66,6 +67,11 @@ impl Notes {
         *self.on(resource).counters.entry(counter).or_insert(0) += number as u64;
     }
 
+    /// Adds to a counter of the status that is kept by kind, such as `resilience.policy.gloo.solo.io/v2, Kind=…`.
+    pub(crate) fn count_by_kind(&mut self, resource: &ResourceRef, counter: &'static str, kind: String, number: usize) {
+        *self.on(resource).by_kind.entry((counter, kind)).or_insert(0) += number as u64;
+    }
+
     /// Sets a reference of the status.
     pub(crate) fn refer(&mut self, resource: &ResourceRef, field: &'static str, to: ResourceRef) {
         self.on(resource).references.insert(field, to);
@@ -93,6 +99,9 @@ pub(crate) fn assemble<'a>(fragments: impl Iterator<Item = &'a Fragment>) -> Res
         for (counter, number) in &fragment.counters {
             *whole.counters.entry(counter).or_insert(0) += number;
         }
+        for (counter, number) in &fragment.by_kind {
+            *whole.by_kind.entry(counter.clone()).or_insert(0) += number;
+        }
         whole.references.extend(fragment.references.iter().map(|(field, to)| (*field, to.clone())));
     }
     let messages: Vec<_> = whole
@@ -113,6 +122,7 @@ pub(crate) fn assemble<'a>(fragments: impl Iterator<Item = &'a Fragment>) -> Res
         workspaces,
         messages,
         counters: whole.counters,
+        by_kind: whole.by_kind,
         references: whole.references,
         shaped: BTreeSet::new(),
     }

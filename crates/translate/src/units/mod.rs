@@ -12,6 +12,7 @@ pub(crate) mod route_table;
 pub(crate) mod virtual_gateway;
 
 use crate::engine::{Gathering, Round, Stage};
+use crate::policies::routes::RouteBooks;
 use crate::unit::UnitKind;
 use crate::vip::Allocations;
 
@@ -22,6 +23,7 @@ pub(crate) struct Stages {
     east_west_gateways: Gathering<east_west_gateway::EastWestGateway>,
     external_services: Stage<external_service::ExternalService>,
     virtual_gateways: Stage<virtual_gateway::VirtualGateway>,
+    route_policies: RouteBooks,
     route_tables: Stage<route_table::RouteTable>,
     client_rules: Gathering<destination_rule::ClientRules>,
 }
@@ -33,6 +35,7 @@ impl Default for Stages {
             east_west_gateways: Gathering::new(UnitKind::EastWestGateway, "east-west gateways"),
             external_services: Stage::new(UnitKind::ExternalService, "external services"),
             virtual_gateways: Stage::new(UnitKind::VirtualGateway, "virtual gateways"),
+            route_policies: RouteBooks::default(),
             route_tables: Stage::new(UnitKind::RouteTable, "route tables"),
             client_rules: Gathering::new(UnitKind::DestinationRule, "client rules"),
         }
@@ -57,12 +60,15 @@ impl Stages {
             |parent, notes| virtual_gateway::resolve(model, parent, notes),
         );
         let gateways = &self.virtual_gateways;
+        self.route_policies.update(round);
+        let policies = &self.route_policies;
         self.route_tables.update(
             round,
             |cluster| route_table::list(model, cluster),
-            |parent, notes| route_table::resolve(model, hosts, gateways, parent, notes),
+            |parent, notes| route_table::resolve(model, hosts, gateways, policies, parent, notes),
         );
         let tables = &self.route_tables;
+        self.route_policies.tell(round, || tables.values().map(|table| &table.selected).collect());
         self.client_rules.update(round, |_| destination_rule::gather(tables));
     }
 }

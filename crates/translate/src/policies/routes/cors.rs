@@ -9,8 +9,7 @@ use super::{RoutePolicies, RoutePolicy, headers, in_force};
 use crate::report::{Code, Finding};
 use crate::units::route_table::valid_regex;
 
-const METHODS: [&str; 10] =
-    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"];
+const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"];
 
 /// Browsers count the age in seconds.
 const SECOND: i64 = 1_000_000_000;
@@ -21,7 +20,10 @@ impl RoutePolicy for CorsPolicySpec {
     }
 
     fn problem(&self) -> Option<Finding> {
-        self.config.as_ref().and_then(|config| render(config).err()).map(|(code, text)| (code, format!("spec.config.{text}")))
+        self.config
+            .as_ref()
+            .and_then(|config| render(config).err())
+            .map(|(code, text)| (code, format!("spec.config.{text}")))
     }
 }
 

@@ -44,7 +44,9 @@ fn percentage_problem(field: &str, percentage: Option<f64>) -> Option<String> {
 }
 
 pub(super) fn apply(policies: &RoutePolicies, route: &mut HttpRoute) {
-    let Some(config) = in_force(policies.fault_injection.as_ref()).and_then(|spec| spec.config.as_ref()) else { return };
+    let Some(config) = in_force(policies.fault_injection.as_ref()).and_then(|spec| spec.config.as_ref()) else {
+        return;
+    };
     // Without a share, Istio does not delay at all.
     let percentage = |share: Option<f64>| Some(Percent { value: Some(share.unwrap_or(100.0)) });
     let delay = config.delay.as_ref().map(|delay| FaultDelay {

@@ -10,16 +10,19 @@ mod retry_timeout;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use meshrelay_api::{Duration, Kind};
 use meshrelay_api::istio::virtual_service::HttpRoute;
-use meshrelay_api::references::DestinationKind;
+use meshrelay_api::references::{DestinationKind, DestinationReference};
 use meshrelay_api::resilience::{FaultInjectionPolicySpec, RetryTimeoutPolicySpec};
 use meshrelay_api::security::CorsPolicySpec;
 use meshrelay_api::selectors::RouteSelector;
 use meshrelay_api::traffic_control::{HeaderManipulationPolicySpec, MirrorPolicySpec};
+use meshrelay_api::{Duration, Kind};
+
+use meshrelay_snapshot::{Gvk, ObjectKey};
 
 use super::{Book, Destination, Policy, Route, Subject, oldest};
-use crate::input::{ClusterInput, Input};
+use crate::engine::{Round, Step};
+use crate::input::ClusterInput;
 use crate::model::Model;
 use crate::report::{Code, Finding, Notes, Severity};
 use crate::units::route_table::Target;
@@ -46,31 +49,39 @@ pub(crate) trait RoutePolicy: Kind {
     }
 }
 
+/// Policies for single destinations of a route, by destination and port.
+type OnDestinations = Vec<((ResourceRef, u32), Arc<Policy<HeaderManipulationPolicySpec>>)>;
+
 /// Declares the kinds: where the one that holds is found, the kind, and the table that the kind is read into.
 macro_rules! route_policies {
     ($( $kind:ident: $spec:ty, $table:ident; )+) => {
-        /// The policies of every kind, and what they select.
+        /// The policies of every kind.
         #[derive(Debug)]
         pub(crate) struct RouteBooks {
             $( $kind: Book<$spec>, )+
-            /// Routes by the policies that hold for them; policies that only lose have none.
-            selected: Selected,
+            told: Step<()>,
+        }
+
+        impl Default for RouteBooks {
+            fn default() -> Self {
+                Self { $( $kind: Book::default(), )+ told: Step::new("route policies") }
+            }
         }
 
         impl RouteBooks {
-            /// All policies; what is wrong with them is told.
-            pub(crate) fn resolve(model: &Model, notes: &mut Notes) -> Self {
-                let books = Self {
-                    $( $kind: Book::resolve(model, ClusterInput::$table), )+
-                    selected: Selected::default(),
-                };
-                $( check(&books.$kind, notes); )+
-                books
+            /// Brings the books up to date.
+            pub(crate) fn update(&mut self, round: &mut Round<'_>) {
+                $( self.$kind.update(round, ClusterInput::$table); )+
             }
 
             /// The policies that hold for a route, which `target` names to users.
-            pub(crate) fn select(&mut self, route: &Route<'_>, target: &str, notes: &mut Notes) -> RoutePolicies {
-                let selected = &mut self.selected;
+            pub(crate) fn select(
+                &self,
+                route: &Route<'_>,
+                target: &str,
+                selected: &mut Selected,
+                notes: &mut Notes,
+            ) -> RoutePolicies {
                 RoutePolicies {
                     route: target.to_owned(),
                     $( $kind: pick(&self.$kind, route, target, selected, notes), )+
@@ -79,9 +90,18 @@ macro_rules! route_policies {
                 }
             }
 
-            /// Tells how many routes each policy holds for, when all routes are through.
-            pub(crate) fn finish(&self, notes: &mut Notes) {
-                $( self.selected.tell(&self.$kind, notes); )+
+            /// Tells what is wrong with the policies, and how many routes each holds for.
+            pub(crate) fn tell<'a>(
+                &'a mut self,
+                round: &mut Round<'_>,
+                selected: impl FnOnce() -> Vec<&'a Selected>,
+            ) {
+                let Self { $( $kind, )+ told } = self;
+                let tell = |notes: &mut Notes| {
+                    let all = Selected::all(selected());
+                    $( all.tell($kind, notes); )+
+                };
+                told.update(round, tell, |_, (), _| {});
             }
         }
 
@@ -92,8 +112,8 @@ macro_rules! route_policies {
             route: String,
             $( pub(crate) $kind: Option<Arc<Policy<$spec>>>, )+
             /// Headers for single destinations, by destination and port.
-            headers_on: Vec<((ResourceRef, u32), Arc<Policy<HeaderManipulationPolicySpec>>)>,
-            /// Where the mirror leads in the place where the route is served; whoever resolves destinations sets it.
+            headers_on: OnDestinations,
+            /// See [`RoutePolicies::resolve_mirror`].
             pub(crate) mirrored: Option<Result<Target, Finding>>,
         }
 
@@ -115,12 +135,20 @@ route_policies! {
     mirror: MirrorPolicySpec, mirror_policies;
 }
 
-/// Routes by the policies that hold for them.
-#[derive(Debug, Default)]
-struct Selected(BTreeMap<ResourceRef, BTreeSet<String>>);
+/// Routes, as users know them, by the policies that hold for them. Policies that only lose have none.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Selected(BTreeMap<ResourceRef, BTreeSet<String>>);
 
 impl Selected {
-    /// The first of the policies holds for a route; the others are not without use, though they lose.
+    fn all(parts: Vec<&Self>) -> Self {
+        let mut all = Self::default();
+        for (policy, routes) in parts.into_iter().flat_map(|part| &part.0) {
+            all.0.entry(policy.clone()).or_default().extend(routes.iter().cloned());
+        }
+        all
+    }
+
+    /// The first of the policies holds for the route.
     fn add<K>(&mut self, policies: &[&Arc<Policy<K>>], target: &str) {
         for (index, policy) in policies.iter().enumerate() {
             let routes = self.0.entry(policy.source.clone()).or_default();
@@ -130,25 +158,30 @@ impl Selected {
         }
     }
 
+    /// Number of policies in force, by kind.
+    pub(crate) fn kinds(&self) -> BTreeMap<&Gvk, usize> {
+        let mut kinds = BTreeMap::new();
+        for (policy, _) in self.0.iter().filter(|(_, routes)| !routes.is_empty()) {
+            *kinds.entry(&policy.key.gvk).or_default() += 1;
+        }
+        kinds
+    }
+
     fn tell<K: RoutePolicy>(&self, book: &Book<K>, notes: &mut Notes) {
         for policy in book.iter() {
+            let spec = &*policy.input.spec;
+            if let Some((code, problem)) = spec.problem() {
+                let text = format!("{problem}: the policy is left out");
+                notes.say(&policy.source, Severity::Invalid, code, text);
+            }
             match self.0.get(&policy.source) {
                 Some(routes) => notes.count(&policy.source, "numSelectedRoutes", routes.len()),
-                None if policy.input.spec.is_for_routes_only() => {
+                None if spec.is_for_routes_only() => {
                     let text = format!("no route in a table of workspace {} is selected", policy.workspace);
                     notes.say(&policy.source, Severity::Warning, Code::PolicyUnused, text);
                 }
                 None => {}
             }
-        }
-    }
-}
-
-fn check<K: RoutePolicy>(book: &Book<K>, notes: &mut Notes) {
-    for policy in book.iter() {
-        if let Some((code, problem)) = policy.input.spec.problem() {
-            let text = format!("{problem}: the policy is left out");
-            notes.say(&policy.source, Severity::Invalid, code, text);
         }
     }
 }
@@ -172,6 +205,17 @@ fn pick<K: RoutePolicy>(
 }
 
 impl<'a> Destination<'a> {
+    fn reference(&self) -> ResourceRef {
+        let networking = |kind| Gvk::new("networking.gloo.solo.io", "v2", kind);
+        let gvk = match self.kind {
+            DestinationKind::VirtualDestination => networking("VirtualDestination"),
+            DestinationKind::ExternalService => networking("ExternalService"),
+            DestinationKind::Service | DestinationKind::Unknown(_) => Gvk::new("", "v1", "Service"),
+        };
+        let Subject { cluster, namespace, name, .. } = self.object;
+        ResourceRef::new(&cluster.into(), &ObjectKey::new(gvk, namespace, name))
+    }
+
     /// A target of a route as selectors look at it.
     pub(crate) fn of_target(model: &'a Model, target: &'a Target) -> Option<Self> {
         let ResourceRef { cluster, key } = &target.destination;
@@ -204,11 +248,22 @@ impl<'a> Destination<'a> {
 }
 
 impl RoutePolicies {
+    /// Finds where the mirror leads, in the place where the route is served. `resolve` gets the policy, which references
+    /// fall back to, and the destination.
+    pub(crate) fn resolve_mirror(
+        &mut self,
+        resolve: impl FnOnce(&ResourceRef, &DestinationReference) -> Result<Target, Finding>,
+    ) {
+        let Some(policy) = &self.mirror else { return };
+        let destination = policy.input.spec.config.as_ref().and_then(|config| config.destination.as_ref());
+        self.mirrored = destination.map(|destination| resolve(&policy.source, destination));
+    }
+
     /// Puts the policies into a route of a VirtualService, which leads to the targets if it leads anywhere. What makes no
     /// sense for it is left out and told.
     pub(crate) fn apply(&self, route: &mut HttpRoute, targets: &[&Target], context: &ContextId, notes: &mut Notes) {
         cors::apply(self, route);
-        headers::apply(self, route, targets, notes);
+        headers::apply(self, route, targets);
         if route.route.is_empty() {
             self.tell_useless(notes);
             return;

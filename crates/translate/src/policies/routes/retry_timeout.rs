@@ -53,9 +53,8 @@ fn retries_problem(retries: &RetryPolicy) -> Option<String> {
     if attempts < 0 {
         return Some(format!("retries.attempts: expected 0 or more, found {attempts}"));
     }
-    let is_more_set = retries.per_try_timeout.is_some()
-        || !retries.retry_on.is_empty()
-        || retries.retry_remote_localities.is_some();
+    let is_more_set =
+        retries.per_try_timeout.is_some() || !retries.retry_on.is_empty() || retries.retry_remote_localities.is_some();
     if attempts == 0 && is_more_set {
         return Some("retries: expected nothing beside attempts 0".to_owned());
     }

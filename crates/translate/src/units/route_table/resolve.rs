@@ -12,8 +12,10 @@ use crate::ResourceRef;
 use crate::engine::Stage;
 use crate::fingerprint::Shared;
 use crate::hostname::{self, Allowed};
-use crate::input::ClusterInput;
+use crate::input::{ClusterInput, Input, Ours};
 use crate::model::{Model, Shareable};
+use crate::policies::routes::{RouteBooks, RoutePolicies, Selected};
+use crate::policies::{self, Destination};
 use crate::report::{Code, Finding, Notes, Severity};
 use crate::units::mesh_host::MeshHosts;
 use crate::units::virtual_gateway::VirtualGateway;
@@ -28,6 +30,7 @@ pub(crate) fn resolve(
     model: &Model,
     hosts: &MeshHosts,
     gateways: &Stage<VirtualGateway>,
+    policies: &RouteBooks,
     parent: &ResourceRef,
     notes: &mut Notes,
 ) -> Option<RouteTable> {
@@ -45,6 +48,7 @@ pub(crate) fn resolve(
     // Contexts of one cluster and workspace see the same.
     let mut known: BTreeMap<(Name, Name, bool), Shared<Targets>> = BTreeMap::new();
     let mut placements = Vec::new();
+    let mut selected = Selected::default();
     for (context, place) in places {
         let Some(workspace) = model.workspaces.get(&context.workspace) else { continue };
         let seen_from = (context.cluster.clone(), context.workspace.clone(), place.is_mesh);
@@ -58,7 +62,9 @@ pub(crate) fn resolve(
                 workspace,
                 is_mesh: place.is_mesh,
             };
-            Shared::new(targets(&table.spec, &place))
+            let mut targets = targets(&table.spec, &place);
+            targets.policies = select(table, &targets.http, &place, policies, &mut selected, notes);
+            Shared::new(targets)
         });
         let served = good_hosts.iter().filter(|host| place.hosts.contains(*host));
         placements.push(Placement {
@@ -69,12 +75,22 @@ pub(crate) fn resolve(
             context,
         });
     }
+    if placements.is_empty() {
+        // Policies are not without use because of what is wrong with the table.
+        let place = Place { model, hosts, table: parent, owner, cluster, workspace: owner, is_mesh: false };
+        select(table, &targets(&table.spec, &place).http, &place, policies, &mut selected, notes);
+    }
+    for (gvk, number) in selected.kinds() {
+        let kind = format!("{}, Kind={}", gvk.api_version(), gvk.kind);
+        notes.count_by_kind(parent, "numAppliedRoutePolicies", kind, number);
+    }
     Some(RouteTable {
         parent: parent.clone(),
         table: Arc::clone(table),
         placements,
         sources: model.sources(&owner.name).cloned().collect(),
         federated_host_headers: model.options.federated_host_headers,
+        selected,
     })
 }
 
@@ -125,7 +141,40 @@ fn targets(spec: &RouteTableSpec, place: &Place<'_>) -> Targets {
         Some(forward) => resolve_all(&forward.destinations, place),
         None => Ok(Vec::new()),
     });
-    Targets { http: http.collect(), tcp: tcp.collect(), tls: tls.collect() }
+    Targets { http: http.collect(), tcp: tcp.collect(), tls: tls.collect(), policies: Vec::new() }
+}
+
+/// The policies of each HTTP route, as it is seen from a place.
+fn select(
+    table: &Input<Ours<RouteTableSpec>>,
+    targets: &[Result<Vec<Target>, Finding>],
+    place: &Place<'_>,
+    policies: &RouteBooks,
+    selected: &mut Selected,
+    notes: &mut Notes,
+) -> Vec<RoutePolicies> {
+    let parent = place.table;
+    let mut all = Vec::new();
+    for (index, (route, targets)) in table.spec.http.iter().zip(targets).enumerate() {
+        let name = if route.name.is_empty() { index.to_string() } else { route.name.clone() };
+        let of_table = table.object.labels().iter().map(|(key, value)| (key.to_string(), value.to_string()));
+        let mut labels: BTreeMap<String, String> = of_table.collect();
+        labels.extend(route.labels.clone());
+        let targets = targets.as_deref().unwrap_or_default();
+        let destinations: Vec<_> =
+            targets.iter().filter_map(|target| Destination::of_target(place.model, target)).collect();
+        let seen = policies::Route {
+            labels: &labels,
+            cluster: &parent.cluster,
+            namespace: &parent.key.namespace,
+            workspace: &place.owner.name,
+            destinations: &destinations,
+        };
+        let mut held = policies.select(&seen, &format!("route {name} of {parent}"), selected, notes);
+        held.resolve_mirror(|policy, destination| Place { table: policy, ..*place }.resolve(destination));
+        all.push(held);
+    }
+    all
 }
 
 /// One destination that leads nowhere spoils the route: its share of the traffic would be lost in silence.
