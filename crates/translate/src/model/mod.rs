@@ -16,7 +16,7 @@ use std::sync::Arc;
 use meshrelay_snapshot::Name;
 
 use entry_points::EntryPoints;
-pub(crate) use entry_points::{EntryAddress, EntryPoint, service_of};
+pub(crate) use entry_points::{Entry, EntryAddress, EntryPoint, EntryPort, service_of};
 pub(crate) use sharing::{Shareable, Sharing, Viewer};
 use workspaces::Owners;
 pub(crate) use workspaces::Workspace;

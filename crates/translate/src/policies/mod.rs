@@ -52,13 +52,27 @@ impl<K: Kind> Default for Book<K> {
 }
 
 impl<K: Kind> Book<K> {
-    /// Brings the book up to date with the policies of all clusters, which `table` tells where to find.
-    pub(crate) fn update(&mut self, round: &mut Round<'_>, table: impl Fn(&ClusterInput) -> Table<'_, Ours<K>>) {
+    /// Brings the book up to date with the policies of all clusters, which `table` tells where to find. A policy for
+    /// which none of `counters` (fields of its status) counts anything, lost targets included, is told that it selects
+    /// nothing.
+    pub(crate) fn update(
+        &mut self,
+        round: &mut Round<'_>,
+        table: impl Fn(&ClusterInput) -> Table<'_, Ours<K>>,
+        counters: &'static [&'static str],
+    ) {
         let model = round.model;
         let place = self.place;
         self.step.update(
             round,
-            |_| Self::resolve(model, table),
+            |notes| {
+                let book = Self::resolve(model, table);
+                for policy in book.values().flatten().filter(|_| !counters.is_empty()) {
+                    let text = format!("it selects nothing that workspace {} owns or imports", policy.workspace);
+                    notes.unless_counted(&policy.source, counters, Severity::Warning, Code::PolicyUnused, text);
+                }
+                book
+            },
             |before, after, changes| {
                 let of = |name: &Name| (before.and_then(|before| before.get(name)), after.get(name));
                 let names: BTreeSet<&Name> = before.into_iter().chain([after]).flat_map(BTreeMap::keys).collect();

@@ -68,7 +68,6 @@ impl Stages {
             |parent, notes| route_table::resolve(model, hosts, gateways, policies, parent, notes),
         );
         let tables = &self.route_tables;
-        self.route_policies.tell(round, || tables.values().map(|table| &table.selected).collect());
         self.client_rules.update(round, |_| destination_rule::gather(tables));
     }
 }

@@ -28,18 +28,19 @@ use crate::report::{Code, Finding, Notes, Severity};
 use crate::units::route_table::Target;
 use crate::{ContextId, ResourceRef};
 
+/// Field of the status with the number of routes that a policy selects.
+const SELECTED_ROUTES: &str = "numSelectedRoutes";
+
 /// A kind of policy of which at most one holds for a route.
 pub(crate) trait RoutePolicy: Kind {
+    /// Fields of the status, one of which counts something if the policy selects anything.
+    const COUNTERS: &'static [&'static str] = &[SELECTED_ROUTES];
+
     /// The routes, any of which is enough.
     fn apply_to_routes(&self) -> &[RouteSelector];
 
     /// Whether a policy that names no routes holds for all of its workspace.
     fn holds_by_default(&self) -> bool {
-        true
-    }
-
-    /// Whether it selects nothing but routes, so that without a route it has no effect.
-    fn is_for_routes_only(&self) -> bool {
         true
     }
 
@@ -59,19 +60,21 @@ macro_rules! route_policies {
         #[derive(Debug)]
         pub(crate) struct RouteBooks {
             $( $kind: Book<$spec>, )+
-            told: Step<()>,
+            checked: Step<()>,
         }
 
         impl Default for RouteBooks {
             fn default() -> Self {
-                Self { $( $kind: Book::default(), )+ told: Step::new("route policies") }
+                Self { $( $kind: Book::default(), )+ checked: Step::new("route policies") }
             }
         }
 
         impl RouteBooks {
-            /// Brings the books up to date.
+            /// Brings the books up to date, and tells what is wrong with the policies.
             pub(crate) fn update(&mut self, round: &mut Round<'_>) {
-                $( self.$kind.update(round, ClusterInput::$table); )+
+                $( self.$kind.update(round, ClusterInput::$table, <$spec>::COUNTERS); )+
+                let Self { $( $kind, )+ checked } = self;
+                checked.update(round, |notes| { $( check($kind, notes); )+ }, |_, (), _| {});
             }
 
             /// The policies that hold for a route, which `target` names to users.
@@ -88,20 +91,6 @@ macro_rules! route_policies {
                     headers_on: headers::pick(&self.headers, route, target, selected, notes),
                     mirrored: None,
                 }
-            }
-
-            /// Tells what is wrong with the policies, and how many routes each holds for.
-            pub(crate) fn tell<'a>(
-                &'a mut self,
-                round: &mut Round<'_>,
-                selected: impl FnOnce() -> Vec<&'a Selected>,
-            ) {
-                let Self { $( $kind, )+ told } = self;
-                let tell = |notes: &mut Notes| {
-                    let all = Selected::all(selected());
-                    $( all.tell($kind, notes); )+
-                };
-                told.update(round, tell, |_, (), _| {});
             }
         }
 
@@ -135,53 +124,38 @@ route_policies! {
     mirror: MirrorPolicySpec, mirror_policies;
 }
 
-/// Routes, as users know them, by the policies that hold for them. Policies that only lose have none.
-#[derive(Clone, Debug, Default, Hash)]
-pub(crate) struct Selected(BTreeMap<ResourceRef, BTreeSet<String>>);
+/// What the policies select in a table: routes, as users know them, and whether the policy holds for any of them.
+#[derive(Debug, Default)]
+pub(crate) struct Selected(BTreeMap<ResourceRef, (BTreeSet<String>, bool)>);
 
 impl Selected {
-    fn all(parts: Vec<&Self>) -> Self {
-        let mut all = Self::default();
-        for (policy, routes) in parts.into_iter().flat_map(|part| &part.0) {
-            all.0.entry(policy.clone()).or_default().extend(routes.iter().cloned());
-        }
-        all
-    }
-
     /// The first of the policies holds for the route.
     fn add<K>(&mut self, policies: &[&Arc<Policy<K>>], target: &str) {
         for (index, policy) in policies.iter().enumerate() {
-            let routes = self.0.entry(policy.source.clone()).or_default();
-            if index == 0 {
-                routes.insert(target.to_owned());
-            }
+            let (routes, holds) = self.0.entry(policy.source.clone()).or_default();
+            routes.insert(target.to_owned());
+            *holds |= index == 0;
         }
     }
 
-    /// Number of policies in force, by kind.
-    pub(crate) fn kinds(&self) -> BTreeMap<&Gvk, usize> {
-        let mut kinds = BTreeMap::new();
-        for (policy, _) in self.0.iter().filter(|(_, routes)| !routes.is_empty()) {
-            *kinds.entry(&policy.key.gvk).or_default() += 1;
+    /// Counts, for the policies and for the table.
+    pub(crate) fn tell(&self, table: &ResourceRef, notes: &mut Notes) {
+        for (policy, (routes, holds)) in &self.0 {
+            notes.count(policy, SELECTED_ROUTES, routes.len());
+            if *holds {
+                let gvk = &policy.key.gvk;
+                let kind = format!("{}, Kind={}", gvk.api_version(), gvk.kind);
+                notes.count_by_kind(table, "numAppliedRoutePolicies", kind, 1);
+            }
         }
-        kinds
     }
+}
 
-    fn tell<K: RoutePolicy>(&self, book: &Book<K>, notes: &mut Notes) {
-        for policy in book.iter() {
-            let spec = &*policy.input.spec;
-            if let Some((code, problem)) = spec.problem() {
-                let text = format!("{problem}: the policy is left out");
-                notes.say(&policy.source, Severity::Invalid, code, text);
-            }
-            match self.0.get(&policy.source) {
-                Some(routes) => notes.count(&policy.source, "numSelectedRoutes", routes.len()),
-                None if spec.is_for_routes_only() => {
-                    let text = format!("no route in a table of workspace {} is selected", policy.workspace);
-                    notes.say(&policy.source, Severity::Warning, Code::PolicyUnused, text);
-                }
-                None => {}
-            }
+fn check<K: RoutePolicy>(book: &Book<K>, notes: &mut Notes) {
+    for policy in book.iter() {
+        if let Some((code, problem)) = policy.input.spec.problem() {
+            let text = format!("{problem}: the policy is left out");
+            notes.say(&policy.source, Severity::Invalid, code, text);
         }
     }
 }

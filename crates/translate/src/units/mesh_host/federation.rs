@@ -10,7 +10,7 @@ use super::{BackingPort, Claims, HostPort, MeshHost};
 use crate::ResourceRef;
 use crate::input::kube::{ServicePort, ServiceSpec, selects};
 use crate::input::{ClusterInput, Input, Theirs};
-use crate::model::{Model, Shareable, Workspace};
+use crate::model::{Entry, Model, Shareable, Workspace};
 use crate::report::Notes;
 
 type Service = Arc<Input<Theirs<ServiceSpec>>>;
@@ -113,7 +113,8 @@ pub(super) fn resolve(
         let target_port = cluster.target_port(service, port).unwrap_or(port.port);
         backing_ports.push(BackingPort { service_port: port.port, target_port });
     }
-    let backing = super::new_backing(model, owner, cluster, service, home, backing_ports, parent, notes);
+    let entry = Entry::of(owner.settings.client_mode.as_ref());
+    let backing = super::new_backing(model, owner, cluster, service, home, backing_ports, entry, parent, notes);
     for source in &owner.settings.sources {
         notes.count(source, "numFederatedServices", 1);
     }

@@ -19,7 +19,7 @@ use crate::engine::{Round, Stage, Step};
 use crate::fingerprint::{Shared, fingerprint};
 use crate::input::kube::ServiceSpec;
 use crate::input::{ClusterInput, Input, Theirs};
-use crate::model::{EntryAddress, EntryPoint, Model, Viewer, Workspace};
+use crate::model::{Entry, EntryAddress, EntryPoint, EntryPort, Model, Viewer, Workspace};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
 use crate::reads::{Place, Thing, record};
@@ -73,7 +73,9 @@ pub(crate) struct Backing {
     pub(crate) identities: BTreeSet<String>,
     pub(crate) workloads: BTreeSet<ResourceRef>,
     /// Where traffic from other clusters enters.
-    pub(crate) entry_points: Option<Shared<Vec<EntryPoint>>>,
+    entry_points: Option<Shared<Vec<EntryPoint>>>,
+    /// What becomes of its TLS there.
+    pub(crate) entry: Entry,
     /// Host name of the Service within its cluster.
     pub(crate) local_host: String,
 }
@@ -226,12 +228,32 @@ impl MeshHost {
             ports: self.ports.iter().enumerate().map(port).collect(),
             ..ServiceEntry::default()
         };
-        // Identities of some backings alone would make clients refuse the others.
-        if self.backings.values().all(|backing| !backing.identities.is_empty()) {
-            let identities: BTreeSet<_> = self.backings.values().flat_map(|backing| &backing.identities).collect();
-            entry.subject_alt_names = identities.into_iter().cloned().collect();
-        }
+        entry.subject_alt_names = self.identities(home);
         entry
+    }
+
+    /// Who may answer for the host. Identities of some backings alone would make clients refuse the others, so it is
+    /// all or none.
+    fn identities(&self, home: Option<&Backing>) -> Vec<String> {
+        let of_backing = |backing: &Backing| -> BTreeSet<String> {
+            let is_home = home.is_some_and(|home| home.service == backing.service);
+            match backing.entry {
+                Entry::Ended if !is_home => {
+                    backing.entries().flat_map(|(point, _)| &point.identities).cloned().collect()
+                }
+                _ => backing.identities.clone(),
+            }
+        };
+        let counts = |backing: &&Backing| {
+            backing.entry == Entry::PassedOn
+                || backing.entries().next().is_some()
+                || home.is_some_and(|home| home.service == backing.service)
+        };
+        let all: Vec<BTreeSet<String>> = self.backings.values().filter(counts).map(of_backing).collect();
+        if all.iter().any(BTreeSet::is_empty) {
+            return Vec::new();
+        }
+        all.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn emit_remote(&self, host: &str, address: Ipv4Addr, shapers: &Shapers, emission: &mut Emission<'_>) {
@@ -273,8 +295,8 @@ impl MeshHost {
         emission: &mut Emission<'_>,
     ) {
         let seeing = self.viewers.iter().filter_map(|viewer| viewer.contexts.get(cluster)).flatten();
-        // The gateways must know the host to let it in, whoever owns their namespace.
-        let gateways = home.entry_points().iter().map(|point| &point.namespace);
+        // The gateways must know the host to pass it on, whoever owns their namespace.
+        let gateways = home.entries().filter(|_| home.entry == Entry::PassedOn).map(|(point, _)| &point.namespace);
         let export_to: BTreeSet<&Name> = seeing.chain(gateways).collect();
         if export_to.is_empty() {
             return;
@@ -303,12 +325,14 @@ impl MeshHost {
 }
 
 impl Backing {
-    pub(crate) fn entry_points(&self) -> &[EntryPoint] {
-        self.entry_points.as_ref().map(|points| points.as_slice()).unwrap_or_default()
+    /// Gateways and their ports by which traffic from other clusters enters; none if it cannot.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&EntryPoint, &EntryPort)> {
+        let points = self.entry_points.iter().flat_map(|points| points.iter());
+        points.filter_map(|point| Some((point, point.ports.get(&self.entry)?)))
     }
 
     fn sources(&self) -> impl Iterator<Item = &ResourceRef> {
-        let gateways = self.entry_points().iter().map(|point| &point.gateway);
+        let gateways = self.entries().map(|(point, _)| &point.gateway);
         [&self.service].into_iter().chain(&self.workloads).chain(gateways)
     }
 
@@ -319,7 +343,7 @@ impl Backing {
         let mut labels: BTreeMap<String, String> =
             selector.map(|(key, value)| (key.to_string(), value.to_string())).collect();
         labels.insert(TLS_MODE.0.to_owned(), TLS_MODE.1.to_owned());
-        let addresses: BTreeSet<_> = self.entry_points().iter().flat_map(|point| &point.addresses).collect();
+        let addresses: BTreeSet<_> = self.entries().flat_map(|(_, port)| &port.addresses).collect();
         let endpoint = |address: &EntryAddress| WorkloadEntry {
             address: Some(address.address.clone()),
             labels: labels.clone(),
@@ -351,6 +375,7 @@ fn new_backing(
     service: &Input<Theirs<ServiceSpec>>,
     home: ContextId,
     ports: Vec<BackingPort>,
+    entry: Entry,
     parent: &ResourceRef,
     notes: &mut Notes,
 ) -> Backing {
@@ -360,7 +385,7 @@ fn new_backing(
         let text = format!("no workload behind {reference} is known: clients do not check who answers for the host");
         notes.say(parent, Severity::Warning, Code::NoIdentity, text);
     }
-    Backing {
+    let backing = Backing {
         service: reference,
         home,
         selector: service.spec.selector.clone(),
@@ -368,18 +393,32 @@ fn new_backing(
         identities,
         workloads,
         entry_points: model.entry_points(owner, &cluster.name).cloned(),
+        entry,
         local_host: format!("{}.{}.svc.{}", service.name(), service.namespace(), model.domain(&cluster.name)),
+    };
+    let unknown = backing.entries().find(|(point, _)| entry == Entry::Ended && point.identities.is_empty());
+    if let Some((point, _)) = unknown {
+        let text = format!(
+            "no service account of the gateway {} is known: clients do not check who answers for the host",
+            point.service_ref()
+        );
+        notes.say(parent, Severity::Warning, Code::NoIdentity, text);
     }
+    backing
 }
 
 /// Says which clusters cannot be reached from where the host is seen.
 fn note_reachability(host: &MeshHost, notes: &mut Notes) {
-    for (cluster, _) in host.backings.iter().filter(|(_, backing)| backing.entry_points().is_empty()) {
+    for (cluster, backing) in host.backings.iter().filter(|(_, backing)| backing.entries().next().is_none()) {
         let seen_elsewhere = host.viewers.iter().any(|viewer| viewer.contexts.keys().any(|other| other != cluster));
         if seen_elsewhere {
+            let port = match backing.entry {
+                Entry::PassedOn => "a port for other clusters",
+                Entry::Ended => "a port at which TLS from other clusters ends (tlsTerminationPort, https by default)",
+            };
             let text = format!(
-                "cluster {cluster} has no east-west gateway with an external address and a port for other clusters: \
-                 its Service is reached from within only"
+                "cluster {cluster} has no east-west gateway with an external address and {port}: its Service is \
+                 reached from within only"
             );
             notes.say(&host.parent, Severity::Warning, Code::Unreachable, text);
         }
@@ -389,6 +428,6 @@ fn note_reachability(host: &MeshHost, notes: &mut Notes) {
 impl MeshHost {
     /// Whether traffic for the host leads somewhere from a cluster.
     pub(crate) fn is_reachable_in(&self, cluster: &Name) -> bool {
-        self.backings.contains_key(cluster) || self.backings.values().any(|backing| !backing.entry_points().is_empty())
+        self.backings.contains_key(cluster) || self.backings.values().any(|backing| backing.entries().next().is_some())
     }
 }

@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use meshrelay_api::client_mode::ClientMode;
 use meshrelay_api::networking::{PortMapping, VirtualDestinationSpec};
 use meshrelay_api::selectors::ObjectSelector;
 use meshrelay_snapshot::Name;
@@ -12,7 +11,7 @@ use crate::ResourceRef;
 use crate::hostname::{self, Allowed};
 use crate::input::kube::{ServiceSpec, selects};
 use crate::input::{ClusterInput, Input, Ours, Theirs};
-use crate::model::{Model, Shareable, Workspace};
+use crate::model::{Entry, Model, Shareable, Workspace};
 use crate::report::{Code, Notes, Severity};
 use crate::units::protocol::protocol;
 
@@ -48,7 +47,7 @@ pub(super) fn resolve(
     let spec = &destination.spec;
     let own = spec.hosts.iter().map(Name::from).filter_map(|host| Some((host.clone(), address(&host, parent)?)));
     let hosts: Vec<(Name, Ipv4Addr)> = own.collect();
-    note_untranslated(spec, parent, owner, notes);
+    note_untranslated(spec, parent, notes);
     if spec.hosts.is_empty() {
         let text = "spec.hosts: expected at least one host, found none: no host name leads to the services";
         notes.say(parent, Severity::Invalid, Code::Missing, text);
@@ -63,9 +62,10 @@ pub(super) fn resolve(
         .map(|(port, protocol)| HostPort { number: port.number, protocol: (*protocol).to_owned() })
         .collect();
     let mut backings = BTreeMap::new();
+    let entry = Entry::of(spec.client_mode.as_ref().or(owner.settings.client_mode.as_ref()));
     for input in model.clusters.values() {
         let services = select(model, owner, input, &spec.services);
-        if let Some((name, backing)) = backing(model, owner, input, &services, &ports, parent, notes) {
+        if let Some((name, backing)) = backing(model, owner, input, &services, &ports, entry, parent, notes) {
             backings.insert(name, backing);
         }
     }
@@ -93,12 +93,7 @@ pub(super) fn resolve(
     Some(host)
 }
 
-fn note_untranslated(spec: &VirtualDestinationSpec, parent: &ResourceRef, owner: &Workspace, notes: &mut Notes) {
-    let mode = spec.client_mode.as_ref().or(owner.settings.client_mode.as_ref());
-    if mode.is_some_and(|mode: &ClientMode| mode.tls_termination.is_some()) {
-        let text = "clientMode tlsTermination is not translated yet: TLS is passed on by server name (sniRouting)";
-        notes.say(parent, Severity::Warning, Code::NotTranslated, text);
-    }
+fn note_untranslated(spec: &VirtualDestinationSpec, parent: &ResourceRef, notes: &mut Notes) {
     for (selectors, field) in
         [(&spec.external_services, "externalServices"), (&spec.external_workloads, "externalWorkloads")]
     {
@@ -164,12 +159,14 @@ fn select<'a>(
 }
 
 /// The Service that stands behind a host in a cluster: the oldest of those selected.
+#[expect(clippy::too_many_arguments, reason = "what one value is made of")]
 fn backing(
     model: &Model,
     owner: &Workspace,
     cluster: &ClusterInput,
     services: &[&Arc<Service>],
     ports: &[(&PortMapping, &'static str)],
+    entry: Entry,
     parent: &ResourceRef,
     notes: &mut Notes,
 ) -> Option<(Name, Backing)> {
@@ -205,7 +202,7 @@ fn backing(
             }
         }
     }
-    let backing = super::new_backing(model, owner, cluster, service, home, found, parent, notes);
+    let backing = super::new_backing(model, owner, cluster, service, home, found, entry, parent, notes);
     Some((cluster.name.clone(), backing))
 }
 

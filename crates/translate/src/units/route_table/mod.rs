@@ -28,7 +28,7 @@ use crate::input::kube::selects;
 use crate::input::{Input, Ours};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
-use crate::policies::routes::{RoutePolicies, Selected};
+use crate::policies::routes::RoutePolicies;
 use crate::report::{Code, Finding, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::{ContextId, ResourceRef};
@@ -45,8 +45,6 @@ pub(crate) struct RouteTable {
     sources: Vec<ResourceRef>,
     /// See [`Options::federated_host_headers`](crate::Options).
     federated_host_headers: bool,
-    /// The policies that select its routes.
-    pub(crate) selected: Selected,
 }
 
 /// A context in which a table is served.

@@ -80,17 +80,13 @@ pub(crate) fn resolve(
         let place = Place { model, hosts, table: parent, owner, cluster, workspace: owner, is_mesh: false };
         select(table, &targets(&table.spec, &place).http, &place, policies, &mut selected, notes);
     }
-    for (gvk, number) in selected.kinds() {
-        let kind = format!("{}, Kind={}", gvk.api_version(), gvk.kind);
-        notes.count_by_kind(parent, "numAppliedRoutePolicies", kind, number);
-    }
+    selected.tell(parent, notes);
     Some(RouteTable {
         parent: parent.clone(),
         table: Arc::clone(table),
         placements,
         sources: model.sources(&owner.name).cloned().collect(),
         federated_host_headers: model.options.federated_host_headers,
-        selected,
     })
 }
 
