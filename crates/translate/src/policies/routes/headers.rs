@@ -139,7 +139,7 @@ pub(super) fn pick(
         };
         let selecting: Vec<_> = policies.iter().filter(selects).collect();
         let reference = destination.reference();
-        selected.add(&selecting, target);
+        selected.add_all(&selecting, target);
         if let Some(policy) = oldest(selecting, &format!("{target}, where it leads to {reference}"), notes) {
             let port = destination.ports.first().map_or(0, |(number, _)| *number);
             all.push(((reference, port), Arc::clone(policy)));
@@ -173,4 +173,42 @@ fn add(config: &HeaderManipulationConfig, headers: &mut Option<Headers>) {
         };
     operations(&config.append_request_headers, &config.remove_request_headers, |headers| &mut headers.request);
     operations(&config.append_response_headers, &config.remove_response_headers, |headers| &mut headers.response);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_in_values_are_whole() {
+        for good in [
+            "",
+            "plain text",
+            "100%%",
+            "%PROTOCOL%",
+            "a%PROTOCOL%b%%c",
+            "%START_TIME(%Y-%m)%",
+            "%REQ(a)  %",
+            r#"%DYNAMIC_METADATA([ "a" , "b\"c"])%"#,
+            r"%X(a\)b)%",
+        ] {
+            assert_eq!(value_problem(good), None, "{good}");
+        }
+        for bad in [
+            "%",
+            "90%",
+            "%PROTOCOL",
+            "%PROTOCOL%%",
+            "%X(a%",
+            "%X(a)b%",
+            "%X([a])%",
+            r#"%X(["a")%"#,
+            r#"%X(["a"]%"#,
+            "%X(a\\",
+            "a\nb",
+            "\u{7f}",
+        ] {
+            assert!(value_problem(bad).is_some(), "{bad}");
+        }
+    }
 }

@@ -129,12 +129,16 @@ route_policies! {
 pub(crate) struct Selected(BTreeMap<ResourceRef, (BTreeSet<String>, bool)>);
 
 impl Selected {
-    /// The first of the policies holds for the route.
-    fn add<K>(&mut self, policies: &[&Arc<Policy<K>>], target: &str) {
+    fn add(&mut self, policy: ResourceRef, route: &str, holds: bool) {
+        let (routes, holds_somewhere) = self.0.entry(policy).or_default();
+        routes.insert(route.to_owned());
+        *holds_somewhere |= holds;
+    }
+
+    /// Policies that select a route, the one that holds first.
+    fn add_all<K>(&mut self, policies: &[&Arc<Policy<K>>], route: &str) {
         for (index, policy) in policies.iter().enumerate() {
-            let (routes, holds) = self.0.entry(policy.source.clone()).or_default();
-            routes.insert(target.to_owned());
-            *holds |= index == 0;
+            self.add(policy.source.clone(), route, index == 0);
         }
     }
 
@@ -160,6 +164,11 @@ fn check<K: RoutePolicy>(book: &Book<K>, notes: &mut Notes) {
     }
 }
 
+fn selects<K: RoutePolicy>(spec: &K, route: &Route<'_>) -> bool {
+    let routes = spec.apply_to_routes();
+    routes.iter().any(|selector| route.is_selected(selector)) || routes.is_empty() && spec.holds_by_default()
+}
+
 /// The one policy of a kind that holds for a route.
 fn pick<K: RoutePolicy>(
     book: &Book<K>,
@@ -168,13 +177,9 @@ fn pick<K: RoutePolicy>(
     selected: &mut Selected,
     notes: &mut Notes,
 ) -> Option<Arc<Policy<K>>> {
-    let selects = |policy: &&Arc<Policy<K>>| {
-        let spec = &*policy.input.spec;
-        let routes = spec.apply_to_routes();
-        routes.iter().any(|selector| route.is_selected(selector)) || routes.is_empty() && spec.holds_by_default()
-    };
-    let selecting: Vec<&Arc<Policy<K>>> = book.of(route.workspace).iter().filter(selects).collect();
-    selected.add(&selecting, target);
+    let policies = book.of(route.workspace).iter();
+    let selecting: Vec<&Arc<Policy<K>>> = policies.filter(|policy| selects(&*policy.input.spec, route)).collect();
+    selected.add_all(&selecting, target);
     oldest(selecting, target, notes).cloned()
 }
 
@@ -270,4 +275,50 @@ fn in_force<K: RoutePolicy>(policy: Option<&Arc<Policy<K>>>) -> Option<&K> {
 fn duration_problem(field: &str, duration: Option<Duration>) -> Option<String> {
     let bad = duration.filter(|duration| !duration.is_whole_milliseconds())?;
     Some(format!("{field}: expected a whole number of milliseconds, at least 1, found {bad}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_policy_without_routes_holds_for_all_unless_it_names_destinations() {
+        let labels = BTreeMap::from([("route".to_owned(), "cart".to_owned())]);
+        let route = Route { labels: &labels, cluster: "c", namespace: "n", workspace: "w", destinations: &[] };
+        for (spec, expected) in [
+            (json!({}), true),
+            (json!({"applyToRoutes": [{}]}), true),
+            (json!({"applyToRoutes": [{"route": {"labels": {"route": "cart"}}}]}), true),
+            (json!({"applyToRoutes": [{"route": {"labels": {"route": "other"}}}]}), false),
+            (json!({"applyToRoutes": [{"route": {"namespace": "x"}}, {"route": {"namespace": "n"}}]}), true),
+            (json!({"applyToRouteDestinations": [{}]}), false),
+            (json!({"applyToRouteDestinations": [{}], "applyToRoutes": [{}]}), true),
+        ] {
+            let policy: HeaderManipulationPolicySpec = serde_json::from_value(spec.clone()).unwrap();
+            assert_eq!(selects(&policy, &route), expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn routes_are_counted_once_wherever_they_are_served_and_lost_ones_too() {
+        let reference = |name: &str| {
+            let gvk = Gvk::new("resilience.policy.gloo.solo.io", "v2", "RetryTimeoutPolicy");
+            ResourceRef::new(&"c".into(), &ObjectKey::new(gvk, "n", name))
+        };
+        let mut selected = Selected::default();
+        for (winner, loser, route) in [("old", Some("new"), "a"), ("old", Some("new"), "a"), ("old", None, "b")] {
+            selected.add(reference(winner), route, true);
+            loser.into_iter().for_each(|loser| selected.add(reference(loser), route, false));
+        }
+        let (table, mut notes) = (reference("table"), Notes::default());
+        selected.tell(&table, &mut notes);
+        let mut expected = Notes::default();
+        expected.count(&reference("old"), "numSelectedRoutes", 2);
+        expected.count(&reference("new"), "numSelectedRoutes", 1);
+        let kind = "resilience.policy.gloo.solo.io/v2, Kind=RetryTimeoutPolicy".to_owned();
+        expected.count_by_kind(&table, "numAppliedRoutePolicies", kind, 1);
+        assert_eq!(notes, expected);
+    }
 }

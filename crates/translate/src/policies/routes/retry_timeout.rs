@@ -90,3 +90,16 @@ pub(super) fn apply(policies: &RoutePolicies, route: &mut HttpRoute) {
         ..HttpRetry::default()
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_those_that_istio_knows() {
+        assert_eq!(conditions("5xx, reset ,503").collect::<Vec<_>>(), ["5xx", "reset", "503"]);
+        assert_eq!(conditions("").count(), 0);
+        assert!(conditions("5xx,425,unavailable").all(is_known));
+        assert!(!conditions("6xx,306,599,+,,never").any(is_known));
+    }
+}
