@@ -1,5 +1,7 @@
 //! Policies about who may do what, and how that is proven, group `security.policy.gloo.solo.io`.
 
 mod cors_policy;
+mod jwt_policy;
 
 pub use cors_policy::*;
+pub use jwt_policy::*;

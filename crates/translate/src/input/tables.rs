@@ -1,14 +1,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meshrelay_api::admin::{KubernetesClusterSpec, WorkspaceSettingsSpec, WorkspaceSpec};
+use meshrelay_api::admin::{
+    KubernetesClusterSpec, RateLimitServerConfigSpec, RateLimitServerSettingsSpec, WorkspaceSettingsSpec, WorkspaceSpec,
+};
 use meshrelay_api::internal::{DiscoveredGatewaySpec, MeshSpec};
 use meshrelay_api::networking::{
     ExternalEndpointSpec, ExternalServiceSpec, RouteTableSpec, VirtualDestinationSpec, VirtualGatewaySpec,
 };
 use meshrelay_api::resilience::{FaultInjectionPolicySpec, RetryTimeoutPolicySpec};
-use meshrelay_api::security::CorsPolicySpec;
-use meshrelay_api::traffic_control::{HeaderManipulationPolicySpec, MirrorPolicySpec};
+use meshrelay_api::security::{CorsPolicySpec, JwtPolicySpec};
+use meshrelay_api::traffic_control::{
+    HeaderManipulationPolicySpec, MirrorPolicySpec, RateLimitClientConfigSpec, RateLimitPolicySpec,
+};
 use meshrelay_snapshot::{Name, Object};
 
 use super::cluster::Problem;
@@ -109,7 +113,12 @@ tables! {
     retry_timeout_policies: "resilience.policy.gloo.solo.io" "RetryTimeoutPolicy" Ours<RetryTimeoutPolicySpec>;
     cors_policies: "security.policy.gloo.solo.io" "CORSPolicy" Ours<CorsPolicySpec>;
     header_manipulation_policies: "trafficcontrol.policy.gloo.solo.io" "HeaderManipulationPolicy" Ours<HeaderManipulationPolicySpec>;
+    jwt_policies: "security.policy.gloo.solo.io" "JWTPolicy" Ours<JwtPolicySpec>;
     mirror_policies: "trafficcontrol.policy.gloo.solo.io" "MirrorPolicy" Ours<MirrorPolicySpec>;
+    rate_limit_policies: "trafficcontrol.policy.gloo.solo.io" "RateLimitPolicy" Ours<RateLimitPolicySpec>;
+    rate_limit_client_configs: "trafficcontrol.policy.gloo.solo.io" "RateLimitClientConfig" Ours<RateLimitClientConfigSpec>;
+    rate_limit_server_configs: "admin.gloo.solo.io" "RateLimitServerConfig" Ours<RateLimitServerConfigSpec>;
+    rate_limit_server_settings: "admin.gloo.solo.io" "RateLimitServerSettings" Ours<RateLimitServerSettingsSpec>;
 }
 
 pub(super) fn read<T: Decode>(object: &Arc<Object>, cache: &mut Cache, into: &mut ByName<T>) -> Problem {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use meshrelay_api::admin::EastWestGatewaySelector;
+use meshrelay_api::admin::{EastWestGatewaySelector, HostInfo};
 use meshrelay_api::client_mode::ClientMode;
 use meshrelay_api::internal::DiscoveredGatewaySpec;
 use meshrelay_api::locality::Locality;
@@ -13,6 +13,7 @@ use meshrelay_snapshot::{Gvk, Name, ObjectKey};
 use super::workspaces::{Owners, Workspace};
 use crate::ResourceRef;
 use crate::fingerprint::Shared;
+use crate::hostname::is_address;
 use crate::input::kube::{ServiceSpec, selects};
 use crate::input::{ClusterInput, Input, Ours, Theirs};
 use crate::report::{Code, Notes, Severity};
@@ -127,6 +128,15 @@ fn select_all(
         }),
         ..EastWestGatewaySelector::default()
     }];
+    if let Some(source) = source {
+        for (index, selector) in selectors.iter().enumerate() {
+            for problem in selector.host_info_overrides.iter().filter_map(override_problem) {
+                let text =
+                    format!("spec.options.eastWestGateways[{index}].hostInfoOverrides: {problem}: it is left out");
+                notes.say(source, Severity::Invalid, Code::BadValue, text);
+            }
+        }
+    }
     let selectors = if selectors.is_empty() { &by_label } else { selectors };
     let mut all = BTreeMap::new();
     // Without a mesh nothing behind the gateway could answer.
@@ -270,7 +280,7 @@ fn discovered(
     gateway: &Input<Ours<DiscoveredGatewaySpec>>,
     cluster: &ClusterInput,
 ) -> Vec<EntryAddress> {
-    let found = gateway.spec.external_addresses.iter().filter(|address| !address.address.is_empty());
+    let found = gateway.spec.external_addresses.iter().filter(|address| is_address(&plain(&address.address)));
     let found = found.map(|address| {
         let at_address = address.ports.iter().find(|known| known.name == port.name);
         EntryAddress {
@@ -289,13 +299,20 @@ fn overrides(
     cluster: &ClusterInput,
 ) -> Vec<EntryAddress> {
     let locality = gateway.spec.external_addresses.first().and_then(|address| address.locality.as_ref());
-    let hosts = selector.host_info_overrides.iter().filter(|host| !host.addr.is_empty());
+    let hosts = selector.host_info_overrides.iter().filter(|host| override_problem(host).is_none());
     let hosts = hosts.map(|host| EntryAddress {
         address: plain(&host.addr),
         port: host.port,
         region: region(locality, cluster),
     });
     hosts.collect()
+}
+
+/// Why an override cannot be used: Istio would refuse every entry with it.
+fn override_problem(host: &HostInfo) -> Option<String> {
+    let is_good = is_address(&plain(&host.addr)) && (1..=65535).contains(&host.port);
+    (!is_good)
+        .then(|| format!("expected an IP address or a host name and a port, found {:?} and {}", host.addr, host.port))
 }
 
 /// Istio wants IPv6 addresses without the brackets that they have in URLs.

@@ -124,6 +124,8 @@ pub(super) fn resolve(
         main_host: host,
         ports: host_ports,
         backings: BTreeMap::from([(cluster.name.clone(), backing)]),
+        externals: Vec::new(),
+        is_bare: false,
         viewers: model.viewers(Shareable::Service, &cluster.name, service, owner),
         sources: model.sources(&owner.name).cloned().collect(),
     })

@@ -2,8 +2,10 @@
 //!
 //! In the namespace of a Service behind the host, a ServiceEntry selects the Service's pods and WorkloadEntries add the
 //! east-west gateways of the other clusters. In clusters without such a Service, every namespace that sees the host
-//! gets a ServiceEntry with the gateways of the clusters that have one.
+//! gets a ServiceEntry with the gateways of the clusters that have one. Services outside of the mesh are endpoints in
+//! every cluster. A host without anything behind it is known to proxies only, so that routes can serve it.
 
+mod external;
 mod federation;
 mod virtual_destination;
 
@@ -11,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use external::External;
 use meshrelay_api::istio::service_entry::{Location, Resolution, ServicePort, WorkloadSelector};
 use meshrelay_api::istio::{ServiceEntry, WorkloadEntry};
 use meshrelay_snapshot::{ContentHash, Name};
@@ -42,6 +45,10 @@ pub(crate) struct MeshHost {
     pub(crate) ports: Vec<HostPort>,
     /// The Service behind the host in each cluster.
     pub(crate) backings: BTreeMap<Name, Backing>,
+    /// Services outside of the mesh behind the host.
+    pub(crate) externals: Vec<External>,
+    /// Whether the host is meant for routes alone.
+    pub(crate) is_bare: bool,
     pub(crate) viewers: Vec<Viewer>,
     /// Settings that had a part.
     pub(crate) sources: Vec<ResourceRef>,
@@ -201,7 +208,8 @@ impl ParentInput for MeshHost {
     fn translate(&self) -> Batch {
         let mut emission = Emission::new(UnitKind::MeshHost, &self.parent);
         let all: Shapers = [&self.parent].into_iter().chain(&self.sources).collect();
-        let shapers = all.with(self.backings.values().flat_map(Backing::sources));
+        let externals = self.externals.iter().flat_map(External::sources);
+        let shapers = all.with(self.backings.values().flat_map(Backing::sources)).with(externals);
         for (host, address) in &self.hosts {
             self.emit_remote(host, *address, &shapers, &mut emission);
             for (cluster, backing) in &self.backings {
@@ -224,7 +232,7 @@ impl MeshHost {
         let mut entry = ServiceEntry {
             addresses: vec![address.to_string()],
             hosts: vec![host.to_owned()],
-            location: Some(Location::MeshInternal),
+            location: Some(self.location()),
             ports: self.ports.iter().enumerate().map(port).collect(),
             ..ServiceEntry::default()
         };
@@ -260,7 +268,10 @@ impl MeshHost {
         let reachable = self.backings.values();
         let mut endpoints: Vec<WorkloadEntry> =
             reachable.flat_map(|backing| backing.remote_endpoints(&self.ports, &BTreeMap::new())).collect();
-        if endpoints.is_empty() {
+        for external in &self.externals {
+            endpoints.extend(external.endpoints(&self.ports, &BTreeMap::new()).map(|(_, endpoint)| endpoint));
+        }
+        if endpoints.is_empty() && !self.is_bare {
             return;
         }
         endpoints.sort_by(|a, b| (&a.address, &a.locality, &a.labels).cmp(&(&b.address, &b.locality, &b.labels)));
@@ -301,10 +312,13 @@ impl MeshHost {
         if export_to.is_empty() {
             return;
         }
-        let mut others: Vec<(&Name, WorkloadEntry)> = Vec::new();
+        let mut others: Vec<(String, WorkloadEntry)> = Vec::new();
+        for external in &self.externals {
+            others.extend(external.endpoints(&self.ports, &home.selector));
+        }
         for (other, backing) in self.backings.iter().filter(|(other, _)| *other != cluster) {
             let endpoints = backing.remote_endpoints(&self.ports, &home.selector);
-            others.extend(endpoints.into_iter().map(|endpoint| (other, endpoint)));
+            others.extend(endpoints.into_iter().map(|endpoint| (other.to_string(), endpoint)));
         }
         let mut spec = self.entry(host, address, Some(home));
         spec.export_to = export_to.into_iter().map(ToString::to_string).collect();
@@ -314,9 +328,14 @@ impl MeshHost {
         let workspace = &home.home.workspace;
         let body = Body::new(&spec, shapers.clone());
         emission.emit(&home.home, &entry_name(host, workspace), &body, Extra::default());
+        let mut places: BTreeSet<(String, Option<String>)> = BTreeSet::new();
         for (other, endpoint) in others {
             let address = endpoint.address.as_deref().unwrap_or_default();
-            let identity = ["WorkloadEntry", host, workspace, other, address];
+            let is_first = places.insert((other.clone(), endpoint.address.clone()));
+            // Several gateways may share an address, at ports of nodes for example.
+            let port = endpoint.ports.values().next().filter(|_| !is_first).map(ToString::to_string);
+            let mut identity = vec!["WorkloadEntry", host, workspace, &other, address];
+            identity.extend(port.as_deref());
             let name = names::identified(&format!("vd-{host}-{workspace}"), &identity);
             let body = Body::new(&endpoint, shapers.clone());
             emission.emit(&home.home, &name, &body, Extra { labels: Some(&endpoint.labels), ..Extra::default() });
@@ -426,8 +445,21 @@ fn note_reachability(host: &MeshHost, notes: &mut Notes) {
 }
 
 impl MeshHost {
+    /// Hosts outside of the mesh prove nothing by the mesh's certificates.
+    fn location(&self) -> Location {
+        let is_outside = self.backings.is_empty() && !self.externals.is_empty();
+        if is_outside { Location::MeshExternal } else { Location::MeshInternal }
+    }
+
+    /// Whether anything stands behind the host.
+    pub(crate) fn has_backing(&self) -> bool {
+        !(self.backings.is_empty() && self.externals.is_empty())
+    }
+
     /// Whether traffic for the host leads somewhere from a cluster.
     pub(crate) fn is_reachable_in(&self, cluster: &Name) -> bool {
-        self.backings.contains_key(cluster) || self.backings.values().any(|backing| backing.entries().next().is_some())
+        !self.externals.is_empty()
+            || self.backings.contains_key(cluster)
+            || self.backings.values().any(|backing| backing.entries().next().is_some())
     }
 }

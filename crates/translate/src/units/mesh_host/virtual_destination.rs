@@ -6,7 +6,7 @@ use meshrelay_api::networking::{PortMapping, VirtualDestinationSpec};
 use meshrelay_api::selectors::ObjectSelector;
 use meshrelay_snapshot::Name;
 
-use super::{Backing, BackingPort, Claims, HostPort, MeshHost};
+use super::{Backing, BackingPort, Claims, HostPort, MeshHost, external};
 use crate::ResourceRef;
 use crate::hostname::{self, Allowed};
 use crate::input::kube::{ServiceSpec, selects};
@@ -69,13 +69,11 @@ pub(super) fn resolve(
             backings.insert(name, backing);
         }
     }
-    notes.count(parent, "numSelectedBackingServices", backings.len());
-    if backings.is_empty() {
-        let text = if spec.services.is_empty() {
-            "no services are selected: only routes can lead anywhere, which is not translated yet"
-        } else {
-            "expected Services that the workspace owns or imports, but spec.services selects none"
-        };
+    let externals = external::select(model, owner, spec, &ports, parent, notes);
+    notes.count(parent, "numSelectedBackingServices", backings.len() + externals.len());
+    let is_bare = [&spec.services, &spec.external_services, &spec.external_workloads].iter().all(|all| all.is_empty());
+    if backings.is_empty() && externals.is_empty() && !is_bare {
+        let text = "expected services that the workspace owns or imports, but the selectors select none";
         notes.say(parent, Severity::Warning, Code::NoBacking, text);
     }
     let viewers = model.viewers(Shareable::VirtualDestination, cluster, destination, owner);
@@ -86,6 +84,8 @@ pub(super) fn resolve(
         main_host,
         ports: host_ports,
         backings,
+        externals,
+        is_bare,
         viewers,
         sources: model.sources(&owner.name).cloned().collect(),
     };
@@ -94,13 +94,9 @@ pub(super) fn resolve(
 }
 
 fn note_untranslated(spec: &VirtualDestinationSpec, parent: &ResourceRef, notes: &mut Notes) {
-    for (selectors, field) in
-        [(&spec.external_services, "externalServices"), (&spec.external_workloads, "externalWorkloads")]
-    {
-        if !selectors.is_empty() {
-            let text = format!("spec.{field} is not translated yet: no traffic goes there");
-            notes.say(parent, Severity::Warning, Code::NotTranslated, text);
-        }
+    if !spec.external_workloads.is_empty() {
+        let text = "spec.externalWorkloads is not translated yet: no traffic goes there";
+        notes.say(parent, Severity::Warning, Code::NotTranslated, text);
     }
 }
 

@@ -152,7 +152,7 @@ impl Place<'_> {
         };
         self.check_seen(Shareable::VirtualDestination, &cluster, found)?;
         let parent = found.reference(&cluster);
-        let Some(host) = self.hosts.get(&parent).filter(|host| !host.backings.is_empty()) else {
+        let Some(host) = self.hosts.get(&parent).filter(|host| host.has_backing()) else {
             return Err((Code::NoBacking, format!("{parent} has no host or no service behind it")));
         };
         if !host.is_reachable_in(self.cluster) {
