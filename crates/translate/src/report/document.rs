@@ -33,7 +33,7 @@ pub struct ReportDocument {
     pub counters: BTreeMap<&'static str, u64>,
     /// Counters that are kept by kind.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub counters_by_kind: BTreeMap<&'static str, BTreeMap<String, u64>>,
+    pub counters_by_kind: BTreeMap<&'static str, BTreeMap<String, usize>>,
     /// References by the names of the fields in `status`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub references: BTreeMap<&'static str, String>,
@@ -72,7 +72,7 @@ impl ReportDocument {
             text: message.text.clone(),
             contexts: message.contexts.iter().map(ToString::to_string).collect(),
         });
-        let mut counters_by_kind: BTreeMap<&'static str, BTreeMap<String, u64>> = BTreeMap::new();
+        let mut counters_by_kind: BTreeMap<&'static str, BTreeMap<String, usize>> = BTreeMap::new();
         for ((counter, kind), number) in &report.by_kind {
             counters_by_kind.entry(counter).or_default().insert(kind.clone(), *number);
         }

@@ -68,7 +68,7 @@ pub struct ResourceReport {
     /// Counters by the names of the fields in `status`, such as `numSelectedBackingServices`.
     pub counters: BTreeMap<&'static str, u64>,
     /// Counters that are kept by kind, such as `numAppliedRoutePolicies`, by their names and the kinds.
-    pub by_kind: BTreeMap<(&'static str, String), u64>,
+    pub by_kind: BTreeMap<(&'static str, String), usize>,
     /// References for `status`, such as `workspaceSettings`, by the names of the fields.
     pub references: BTreeMap<&'static str, ResourceRef>,
     /// The generated objects that the resource had a part in.

@@ -11,7 +11,7 @@ mod protocol;
 pub(crate) mod route_table;
 pub(crate) mod virtual_gateway;
 
-use crate::engine::{Gathering, Round, Stage};
+use crate::engine::{Gathering, Round, Stage, Step};
 use crate::policies::routes::RouteBooks;
 use crate::unit::UnitKind;
 use crate::vip::Allocations;
@@ -24,7 +24,9 @@ pub(crate) struct Stages {
     external_services: Stage<external_service::ExternalService>,
     virtual_gateways: Stage<virtual_gateway::VirtualGateway>,
     route_policies: RouteBooks,
+    delegated_tables: route_table::Children,
     route_tables: Stage<route_table::RouteTable>,
+    parent_tables: Step<()>,
     client_rules: Gathering<destination_rule::ClientRules>,
 }
 
@@ -36,6 +38,8 @@ impl Default for Stages {
             external_services: Stage::new(UnitKind::ExternalService, "external services"),
             virtual_gateways: Stage::new(UnitKind::VirtualGateway, "virtual gateways"),
             route_policies: RouteBooks::default(),
+            delegated_tables: route_table::Children::default(),
+            parent_tables: Step::new("parent tables"),
             route_tables: Stage::new(UnitKind::RouteTable, "route tables"),
             client_rules: Gathering::new(UnitKind::DestinationRule, "client rules"),
         }
@@ -59,15 +63,16 @@ impl Stages {
             |cluster| virtual_gateway::list(model, cluster),
             |parent, notes| virtual_gateway::resolve(model, parent, notes),
         );
-        let gateways = &self.virtual_gateways;
+        self.delegated_tables.update(round);
         self.route_policies.update(round);
-        let policies = &self.route_policies;
+        let (gateways, children, policies) = (&self.virtual_gateways, &self.delegated_tables, &self.route_policies);
         self.route_tables.update(
             round,
             |cluster| route_table::list(model, cluster),
-            |parent, notes| route_table::resolve(model, hosts, gateways, policies, parent, notes),
+            |parent, notes| route_table::resolve(model, hosts, gateways, children, policies, parent, notes),
         );
         let tables = &self.route_tables;
+        self.parent_tables.update(round, |notes| route_table::note_parents(tables, notes), |_, (), _| ());
         self.client_rules.update(round, |_| destination_rule::gather(tables));
     }
 }

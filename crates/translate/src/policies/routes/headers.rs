@@ -7,9 +7,9 @@ use meshrelay_api::istio::virtual_service::{HeaderOperations, Headers, HttpRoute
 use meshrelay_api::selectors::RouteSelector;
 use meshrelay_api::traffic_control::{HeaderManipulationConfig, HeaderManipulationPolicySpec};
 
-use super::{OnDestinations, RoutePolicies, RoutePolicy, Selected, in_force};
+use super::{Candidate, OnDestinations, RoutePolicies, RoutePolicy, Selected, in_force};
 use crate::ResourceRef;
-use crate::policies::{Book, Policy, Route, oldest};
+use crate::policies::{Book, Policy, oldest};
 use crate::report::{Code, Finding, Notes};
 use crate::units::route_table::Target;
 
@@ -122,25 +122,24 @@ fn after_string(text: &str, end: char) -> Option<&str> {
 /// The policies that hold for a route as far as it leads to single destinations.
 pub(super) fn pick(
     book: &Book<HeaderManipulationPolicySpec>,
-    route: &Route<'_>,
-    target: &str,
+    route: &Candidate<'_>,
     selected: &mut Selected,
     notes: &mut Notes,
 ) -> OnDestinations {
-    let policies = book.of(route.workspace);
+    let policies = book.of(route.seen.workspace);
     let mut all = OnDestinations::default();
-    for destination in route.destinations {
+    for destination in route.seen.destinations {
         let selects = |policy: &&Arc<Policy<HeaderManipulationPolicySpec>>| {
             policy.input.spec.apply_to_route_destinations.iter().any(|selector| {
                 let wanted = &selector.on_destinations;
-                selector.route.as_ref().is_none_or(|wanted| route.has(wanted))
+                selector.route.as_ref().is_none_or(|wanted| route.seen.has(wanted))
                     && (wanted.is_empty() || wanted.iter().any(|wanted| destination.is_selected(wanted)))
             })
         };
         let selecting: Vec<_> = policies.iter().filter(selects).collect();
         let reference = destination.reference();
-        selected.add_all(&selecting, target);
-        if let Some(policy) = oldest(selecting, &format!("{target}, where it leads to {reference}"), notes) {
+        selected.add_all(&selecting, route);
+        if let Some(policy) = oldest(selecting, &format!("{}, where it leads to {reference}", route.target), notes) {
             let port = destination.ports.first().map_or(0, |(number, _)| *number);
             all.push(((reference, port), Arc::clone(policy)));
         }

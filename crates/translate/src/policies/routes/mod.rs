@@ -50,6 +50,17 @@ pub(crate) trait RoutePolicy: Kind {
     }
 }
 
+/// A route that policies are selected for.
+pub(crate) struct Candidate<'a> {
+    pub(crate) seen: Route<'a>,
+    /// Its name in VirtualServices.
+    pub(crate) name: &'a str,
+    /// The table that it is written in.
+    pub(crate) table: &'a ResourceRef,
+    /// What users know it as.
+    pub(crate) target: String,
+}
+
 /// Policies for single destinations of a route, by destination and port.
 type OnDestinations = Vec<((ResourceRef, u32), Arc<Policy<HeaderManipulationPolicySpec>>)>;
 
@@ -77,18 +88,17 @@ macro_rules! route_policies {
                 checked.update(round, |notes| { $( check($kind, notes); )+ }, |_, (), _| {});
             }
 
-            /// The policies that hold for a route, which `target` names to users.
+            /// The policies that hold for a route.
             pub(crate) fn select(
                 &self,
-                route: &Route<'_>,
-                target: &str,
+                route: &Candidate<'_>,
                 selected: &mut Selected,
                 notes: &mut Notes,
             ) -> RoutePolicies {
                 RoutePolicies {
-                    route: target.to_owned(),
-                    $( $kind: pick(&self.$kind, route, target, selected, notes), )+
-                    headers_on: headers::pick(&self.headers, route, target, selected, notes),
+                    route: route.target.clone(),
+                    $( $kind: pick(&self.$kind, route, selected, notes), )+
+                    headers_on: headers::pick(&self.headers, route, selected, notes),
                     mirrored: None,
                 }
             }
@@ -124,32 +134,43 @@ route_policies! {
     mirror: MirrorPolicySpec, mirror_policies;
 }
 
-/// What the policies select in a table: routes, as users know them, and whether the policy holds for any of them.
+/// What policies select in the tree of a root table.
 #[derive(Debug, Default)]
-pub(crate) struct Selected(BTreeMap<ResourceRef, (BTreeSet<String>, bool)>);
+pub(crate) struct Selected(BTreeMap<ResourceRef, Selection>);
+
+/// What one policy selects.
+#[derive(Debug, Default)]
+struct Selection {
+    /// Names of the routes.
+    routes: BTreeSet<String>,
+    /// The tables of those routes for which the policy holds.
+    tables: BTreeSet<ResourceRef>,
+}
 
 impl Selected {
-    fn add(&mut self, policy: ResourceRef, route: &str, holds: bool) {
-        let (routes, holds_somewhere) = self.0.entry(policy).or_default();
-        routes.insert(route.to_owned());
-        *holds_somewhere |= holds;
-    }
-
-    /// Policies that select a route, the one that holds first.
-    fn add_all<K>(&mut self, policies: &[&Arc<Policy<K>>], route: &str) {
-        for (index, policy) in policies.iter().enumerate() {
-            self.add(policy.source.clone(), route, index == 0);
+    fn add(&mut self, policy: &ResourceRef, (route, table): (&str, &ResourceRef), holds: bool) {
+        let selection = self.0.entry(policy.clone()).or_default();
+        selection.routes.insert(route.to_owned());
+        if holds {
+            selection.tables.insert(table.clone());
         }
     }
 
-    /// Counts, for the policies and for the table.
-    pub(crate) fn tell(&self, table: &ResourceRef, notes: &mut Notes) {
-        for (policy, (routes, holds)) in &self.0 {
-            notes.count(policy, SELECTED_ROUTES, routes.len());
-            if *holds {
-                let gvk = &policy.key.gvk;
-                let kind = format!("{}, Kind={}", gvk.api_version(), gvk.kind);
-                notes.count_by_kind(table, "numAppliedRoutePolicies", kind, 1);
+    /// Policies that select a route, the one that holds first.
+    fn add_all<K>(&mut self, policies: &[&Arc<Policy<K>>], route: &Candidate<'_>) {
+        for (index, policy) in policies.iter().enumerate() {
+            self.add(&policy.source, (route.name, route.table), index == 0);
+        }
+    }
+
+    /// Counts, for the policies and for the tables.
+    pub(crate) fn tell(&self, notes: &mut Notes) {
+        for (policy, selection) in &self.0 {
+            notes.count(policy, SELECTED_ROUTES, selection.routes.len());
+            let gvk = &policy.key.gvk;
+            let kind = format!("{}, Kind={}", gvk.api_version(), gvk.kind);
+            for table in &selection.tables {
+                notes.count_by_kind(table, "numAppliedRoutePolicies", kind.clone(), policy.clone());
             }
         }
     }
@@ -172,15 +193,14 @@ fn selects<K: RoutePolicy>(spec: &K, route: &Route<'_>) -> bool {
 /// The one policy of a kind that holds for a route.
 fn pick<K: RoutePolicy>(
     book: &Book<K>,
-    route: &Route<'_>,
-    target: &str,
+    route: &Candidate<'_>,
     selected: &mut Selected,
     notes: &mut Notes,
 ) -> Option<Arc<Policy<K>>> {
-    let policies = book.of(route.workspace).iter();
-    let selecting: Vec<&Arc<Policy<K>>> = policies.filter(|policy| selects(&*policy.input.spec, route)).collect();
-    selected.add_all(&selecting, target);
-    oldest(selecting, target, notes).cloned()
+    let policies = book.of(route.seen.workspace).iter();
+    let selecting: Vec<_> = policies.filter(|policy| selects(&*policy.input.spec, &route.seen)).collect();
+    selected.add_all(&selecting, route);
+    oldest(selecting, &route.target, notes).cloned()
 }
 
 impl<'a> Destination<'a> {
@@ -231,11 +251,11 @@ impl RoutePolicies {
     /// fall back to, and the destination.
     pub(crate) fn resolve_mirror(
         &mut self,
-        resolve: impl FnOnce(&ResourceRef, &DestinationReference) -> Result<Target, Finding>,
+        resolve: impl FnOnce(&ResourceRef, &DestinationReference) -> Option<Result<Target, Finding>>,
     ) {
         let Some(policy) = &self.mirror else { return };
         let destination = policy.input.spec.config.as_ref().and_then(|config| config.destination.as_ref());
-        self.mirrored = destination.map(|destination| resolve(&policy.source, destination));
+        self.mirrored = destination.and_then(|destination| resolve(&policy.source, destination));
     }
 
     /// Puts the policies into a route of a VirtualService, which leads to the targets if it leads anywhere. What makes no
@@ -307,18 +327,26 @@ mod tests {
             let gvk = Gvk::new("resilience.policy.gloo.solo.io", "v2", "RetryTimeoutPolicy");
             ResourceRef::new(&"c".into(), &ObjectKey::new(gvk, "n", name))
         };
+        let (table, other) = (reference("table"), reference("other"));
         let mut selected = Selected::default();
-        for (winner, loser, route) in [("old", Some("new"), "a"), ("old", Some("new"), "a"), ("old", None, "b")] {
-            selected.add(reference(winner), route, true);
-            loser.into_iter().for_each(|loser| selected.add(reference(loser), route, false));
+        for (policy, route, table, holds) in [
+            ("old", "a", &table, true),
+            ("new", "a", &table, false),
+            ("old", "a", &table, true),
+            ("new", "a", &table, false),
+            ("old", "b", &other, true),
+        ] {
+            selected.add(&reference(policy), (route, table), holds);
         }
-        let (table, mut notes) = (reference("table"), Notes::default());
-        selected.tell(&table, &mut notes);
+        let mut notes = Notes::default();
+        selected.tell(&mut notes);
         let mut expected = Notes::default();
         expected.count(&reference("old"), "numSelectedRoutes", 2);
         expected.count(&reference("new"), "numSelectedRoutes", 1);
-        let kind = "resilience.policy.gloo.solo.io/v2, Kind=RetryTimeoutPolicy".to_owned();
-        expected.count_by_kind(&table, "numAppliedRoutePolicies", kind, 1);
+        for table in [&table, &other] {
+            let kind = "resilience.policy.gloo.solo.io/v2, Kind=RetryTimeoutPolicy".to_owned();
+            expected.count_by_kind(table, "numAppliedRoutePolicies", kind, reference("old"));
+        }
         assert_eq!(notes, expected);
     }
 }
