@@ -17,40 +17,42 @@ pub(super) fn reads_scopes(config: &JwtConfig) -> bool {
 }
 
 /// Who may pass, as rules of Envoy's RBAC; `None` if everybody may. Each payload that is there must hold what is
-/// demanded, and with `needs_one` there must be one.
+/// demanded, and with `needs_one` one of them has to.
 ///
 /// # Errors
 /// When a claim says nothing that could be looked at.
 pub(super) fn rules(config: &JwtConfig, payloads: &[String], needs_one: bool) -> Result<Option<Value>, Finding> {
-    if config.claims.is_empty() && config.required_scopes.is_empty() && !needs_one {
+    if config.claims.is_empty() && config.required_scopes.is_empty() {
         return Ok(None);
     }
-    let present = |payload: &String| found(&[payload], json!({"presentMatch": true}));
+    let demands: Vec<Value> = payloads.iter().map(|payload| demands(config, payload)).collect::<Result<_, _>>()?;
     let mut all = Vec::new();
     if needs_one {
-        all.push(any(payloads.iter().map(present).collect()));
+        all.push(any(demands.clone()));
     }
-    for payload in payloads {
-        let mut demands = Vec::new();
-        for (index, claim) in config.claims.iter().enumerate() {
-            let place = format!("spec.config.claims[{index}]");
-            demands.extend(demand(claim, payload).map_err(|(code, text)| (code, format!("{place}{text}")))?);
-        }
-        for (index, scope) in config.required_scopes.iter().enumerate() {
-            if scope.is_empty() {
-                let text = format!("spec.config.requiredScopes[{index}]: expected a scope, found none");
-                return Err((Code::Missing, text));
-            }
-            demands.push(has_value(&[payload, SCOPE], json!({"stringMatch": {"exact": scope}})));
-        }
-        if !demands.is_empty() {
-            let absent = json!({"notId": present(payload)});
-            all.push(any(vec![absent, json!({"andIds": {"ids": demands}})]));
-        }
+    if !needs_one || payloads.len() > 1 {
+        let absent = |payload: &String| json!({"notId": found(&[payload], json!({"presentMatch": true}))});
+        all.extend(payloads.iter().zip(demands).map(|(payload, demands)| any(vec![absent(payload), demands])));
     }
-    let principals = [json!({"andIds": {"ids": all}})];
-    let policy = json!({"permissions": [{"any": true}], "principals": principals});
+    let policy = json!({"permissions": [{"any": true}], "principals": [{"andIds": {"ids": all}}]});
     Ok(Some(json!({"action": "ALLOW", "policies": {"claims": policy}})))
+}
+
+/// Everything that a payload must hold.
+fn demands(config: &JwtConfig, payload: &str) -> Result<Value, Finding> {
+    let mut demands = Vec::new();
+    for (index, claim) in config.claims.iter().enumerate() {
+        let place = format!("spec.config.claims[{index}]");
+        demands.extend(demand(claim, payload).map_err(|(code, text)| (code, format!("{place}{text}")))?);
+    }
+    for (index, scope) in config.required_scopes.iter().enumerate() {
+        if scope.is_empty() {
+            let text = format!("spec.config.requiredScopes[{index}]: expected a scope, found none");
+            return Err((Code::Missing, text));
+        }
+        demands.push(has_value(&[payload, SCOPE], json!({"stringMatch": {"exact": scope}})));
+    }
+    Ok(json!({"andIds": {"ids": demands}}))
 }
 
 /// What a claim has to be, and what it must not be.
@@ -159,15 +161,19 @@ mod tests {
                 is(&[payload, "scope"], json!({"exact": "is:developer"})),
             ]}})
         };
-        assert_eq!(
-            rules_of(config.clone(), &["p", "q"], true).unwrap().unwrap(),
-            json!([
-                {"orIds": {"ids": [present("p"), present("q")]}},
-                {"orIds": {"ids": [{"notId": present("p")}, demands("p")]}},
-                {"orIds": {"ids": [{"notId": present("q")}, demands("q")]}},
-            ])
-        );
-        assert_eq!(rules_of(config, &["p"], false).unwrap().unwrap().as_array().unwrap().len(), 1);
+        let if_there = |payload| json!({"orIds": {"ids": [{"notId": present(payload)}, demands(payload)]}});
+        for (payloads, needs_one, expected) in [
+            (&["p"][..], true, json!([demands("p")])),
+            (&["p"], false, json!([if_there("p")])),
+            (&["p", "q"], false, json!([if_there("p"), if_there("q")])),
+            (
+                &["p", "q"],
+                true,
+                json!([{"orIds": {"ids": [demands("p"), demands("q")]}}, if_there("p"), if_there("q")]),
+            ),
+        ] {
+            assert_eq!(rules_of(config.clone(), payloads, needs_one).unwrap().unwrap(), expected);
+        }
     }
 
     #[test]

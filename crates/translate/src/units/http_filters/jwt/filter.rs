@@ -65,8 +65,9 @@ pub(super) fn filters(config: &JwtConfig, name: &str, servers: &Servers) -> Resu
         }
         providers.insert(provider_name.clone(), rendered);
     }
-    let (requirement, needs_one) = requirement(config);
     let payloads: Vec<String> = config.providers.keys().map(|provider| payload(name, provider)).collect();
+    let needs_one = validation(config) == ValidationPolicy::RequireValid;
+    let requirement = requirement(config);
     let tokens = json!({"@type": JWT_AUTHN, "providers": providers, "requirementMap": {name: requirement}});
     Ok(Filters {
         tokens: (tokens, json!({"@type": PER_ROUTE, "requirementName": name})),
@@ -81,7 +82,7 @@ fn payload(policy: &str, provider: &str) -> String {
 }
 
 /// Whether requests without a token, and with one that fails, pass.
-pub(super) fn validation(config: &JwtConfig) -> ValidationPolicy {
+fn validation(config: &JwtConfig) -> ValidationPolicy {
     match &config.validation_policy {
         ValidationPolicy::RequireValid if config.allow_missing_or_failed => ValidationPolicy::AllowMissingOrFailed,
         ValidationPolicy::Unknown(_) => ValidationPolicy::RequireValid,
@@ -89,35 +90,37 @@ pub(super) fn validation(config: &JwtConfig) -> ValidationPolicy {
     }
 }
 
-/// Which tokens are needed, and whether it is left to the rules over claims that there is one at all.
+/// Which tokens are needed.
 ///
-/// Every token that is found must be valid. Envoy sees to that within one alternative only, so providers that look in
-/// different places are no alternatives of each other.
-fn requirement(config: &JwtConfig) -> (Value, bool) {
+/// Every token that is found must be valid. Envoy sees to that for one provider only, so where providers look in
+/// different places, each place is asked for by itself.
+fn requirement(config: &JwtConfig) -> Value {
     let validation = validation(config);
     let named = |name: &&str| json!({"providerName": name});
-    let any = |names: &[&str], or: Option<Value>| {
-        let mut alternatives: Vec<Value> = names.iter().map(named).chain(or).collect();
-        if alternatives.len() == 1 {
-            alternatives.remove(0)
-        } else {
-            json!({"requiresAny": {"requirements": alternatives}})
-        }
-    };
-    let all: Vec<&str> = config.providers.keys().map(String::as_str).collect();
+    let either = |names: &[&str], or: Option<&Value>| any(names.iter().map(named).chain(or.cloned()).collect());
     if validation == ValidationPolicy::AllowMissingOrFailed {
-        return (any(&all, Some(json!({"allowMissingOrFailed": {}}))), false);
+        let all: Vec<&str> = config.providers.keys().map(String::as_str).collect();
+        return either(&all, Some(&json!({"allowMissingOrFailed": {}})));
     }
     let groups = groups(&config.providers);
     let missing = json!({"allowMissing": {}});
-    match groups.as_slice() {
-        [only] => (any(only, (validation == ValidationPolicy::AllowMissing).then_some(missing)), false),
-        groups => {
-            let each: Vec<Value> = groups.iter().map(|group| any(group, Some(missing.clone()))).collect();
-            let needs_one = validation == ValidationPolicy::RequireValid;
-            (json!({"requiresAll": {"requirements": each}}), needs_one)
-        }
+    // One of a group, if `needed` is its position, and whatever is there of the others.
+    let with = |needed: Option<usize>| {
+        let of = |(index, group): (usize, &Vec<&str>)| either(group, (needed != Some(index)).then_some(&missing));
+        let mut each: Vec<Value> = groups.iter().enumerate().map(of).collect();
+        if each.len() == 1 { each.remove(0) } else { json!({"requiresAll": {"requirements": each}}) }
+    };
+    if validation == ValidationPolicy::AllowMissing {
+        return with(None);
     }
+    any((0..groups.len()).map(|needed| with(Some(needed))).collect())
+}
+
+fn any(mut alternatives: Vec<Value>) -> Value {
+    if alternatives.len() == 1 {
+        return alternatives.remove(0);
+    }
+    json!({"requiresAny": {"requirements": alternatives}})
 }
 
 /// Providers by the places in which they look for tokens; those of two groups share none.
@@ -262,7 +265,7 @@ mod tests {
         json!({"inline": json!({"keys": [{"kty": "oct", "k": "AA"}]}).to_string()})
     }
 
-    fn requirement_of(providers: Value, validation: &str) -> (Value, bool) {
+    fn requirement_of(providers: Value, validation: &str) -> Value {
         requirement(&config(json!({"providers": providers, "validationPolicy": validation})))
     }
 
@@ -346,7 +349,7 @@ mod tests {
             (&two, "ALLOW_MISSING", any(json!([a, b, missing]))),
             (&two, "ALLOW_MISSING_OR_FAILED", any(json!([a, b, failed]))),
         ] {
-            assert_eq!(requirement_of(providers.clone(), validation), (expected, false), "{validation}");
+            assert_eq!(requirement_of(providers.clone(), validation), expected, "{validation}");
         }
     }
 
@@ -357,13 +360,20 @@ mod tests {
             "b": {"tokenSource": {"headers": [{"name": "x-b"}]}},
             "c": {"tokenSource": {"headers": [{"name": "X-A"}], "queryParams": ["t"]}},
         });
-        let any = |names: &[&str]| {
-            let named = names.iter().map(|name| json!({"providerName": name}));
-            json!({"requiresAny": {"requirements": named.chain([json!({"allowMissing": {}})]).collect::<Vec<_>>()}})
+        let of = |names: &[&str], or_missing: bool| {
+            let missing = or_missing.then(|| json!({"allowMissing": {}}));
+            any(names.iter().map(|name| json!({"providerName": name})).chain(missing).collect())
         };
-        let all = json!({"requiresAll": {"requirements": [any(&["a", "c"]), any(&["b"])]}});
-        assert_eq!(requirement_of(providers.clone(), "REQUIRE_VALID"), (all.clone(), true));
-        assert_eq!(requirement_of(providers, "ALLOW_MISSING"), (all, false));
+        let both = |first, second| json!({"requiresAll": {"requirements": [first, second]}});
+        assert_eq!(
+            requirement_of(providers.clone(), "REQUIRE_VALID"),
+            any(vec![
+                both(of(&["a", "c"], false), of(&["b"], true)),
+                both(of(&["a", "c"], true), of(&["b"], false)),
+            ])
+        );
+        let optional = both(of(&["a", "c"], true), of(&["b"], true));
+        assert_eq!(requirement_of(providers, "ALLOW_MISSING"), optional);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! JSON web tokens.
 //!
-//! Each policy has a filter of its own: Envoy looks the issuer of a token up among all providers of a filter, and what
-//! one policy trusts is nothing that another one should. A policy that cannot be put in force closes its routes.
+//! Each policy has a filter of its own, so that its providers cannot be taken for those of another one, and nothing of
+//! what the others trust changes with it. A policy that cannot be put in force closes its routes.
 
 mod claims;
 mod filter;
