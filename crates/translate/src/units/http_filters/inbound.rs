@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use meshrelay_api::istio::envoy_filter::PatchContext;
 use meshrelay_api::references::DestinationKind;
-use meshrelay_api::security::{ExtAuthPolicySpec, JwtPolicySpec};
+use meshrelay_api::security::ExtAuthPolicySpec;
 use meshrelay_api::selectors::DestinationSelector;
-use meshrelay_api::traffic_control::RateLimitPolicySpec;
 use meshrelay_snapshot::{ContentHash, Name};
 use serde_json::Value;
 
 use super::effect::{Effect, Position, merge};
 use super::patch::{self, Routes};
-use super::{Books, Caller, Effects, ext_auth, jwt, rate_limit};
+use super::{Books, Caller, Effects, ext_auth};
 use crate::fingerprint::{Shared, fingerprint};
 use crate::input::kube::{ServicePort, ServiceSpec};
 use crate::input::{ClusterInput, Input, Theirs};
@@ -50,25 +49,10 @@ impl ServicePolicy for ExtAuthPolicySpec {
     }
 }
 
-impl ServicePolicy for JwtPolicySpec {
-    fn services(&self) -> Option<&[DestinationSelector]> {
-        Some(&self.apply_to_destinations)
-    }
-}
-
-impl ServicePolicy for RateLimitPolicySpec {
-    fn services(&self) -> Option<&[DestinationSelector]> {
-        let all = self.apply_to_destinations.is_empty() && self.apply_to_routes.is_empty();
-        (!all).then_some(&self.apply_to_destinations)
-    }
-}
-
 /// The filters of all Services that policies select.
 pub(super) fn gather(model: &Model, hosts: &MeshHosts, books: &Books, notes: &mut Notes) -> Vec<InboundFilters> {
     let mut all = Inbound { model, hosts, known: Effects::default(), services: BTreeMap::new() };
     all.add(&books.ext_auth, notes, ext_auth::effects);
-    all.add(&books.jwt, notes, jwt::effects);
-    all.add(&books.rate_limit, notes, rate_limit::effects);
     all.services.into_values().collect()
 }
 

@@ -3,8 +3,8 @@
 //! A policy that Istio has no words for becomes [`Effect`]s: each says which filter it needs where in the chain, with
 //! which configuration, and what a route adds. From them come
 //!
-//! - per namespace, the filters that its gateways (by port) and sidecars have, none of which acts by itself ([`Chains`]);
-//! - per table, what its routes say to the filters, which wakes them ([`RouteFilters`]);
+//! - per namespace, the filters that its gateways (by port) and sidecars have, all switched off ([`Chains`]);
+//! - per table, what its routes say to the filters, which switches them on ([`RouteFilters`]);
 //! - per Service, the filters before its workloads, for policies that select destinations ([`InboundFilters`]).
 //!
 //! A new kind of policy is a module here with a function from a policy and a [`Caller`] to effects, and a line in
@@ -14,11 +14,8 @@ mod caller;
 mod chain;
 mod effect;
 mod ext_auth;
-mod header;
 mod inbound;
-mod jwt;
 mod patch;
-mod rate_limit;
 mod routes;
 
 use std::collections::BTreeMap;
@@ -29,10 +26,7 @@ use chain::{AllChains, Chains};
 pub(crate) use effect::{Effect, Phase, Position};
 use ext_auth::AuthConfigs;
 use inbound::InboundFilters;
-use meshrelay_api::security::{ExtAuthPolicySpec, JwtPolicySpec};
-use meshrelay_api::selectors::RouteSelector;
-use meshrelay_api::traffic_control::RateLimitPolicySpec;
-use rate_limit::RateLimitConfigs;
+use meshrelay_api::security::ExtAuthPolicySpec;
 use routes::RouteFilters;
 
 use super::mesh_host::MeshHosts;
@@ -53,7 +47,6 @@ pub(crate) struct HttpFilters {
     chains: Gathering<Chains>,
     inbound: Gathering<InboundFilters>,
     auth_configs: Gathering<AuthConfigs>,
-    rate_limit_configs: Gathering<RateLimitConfigs>,
 }
 
 impl Default for HttpFilters {
@@ -64,7 +57,6 @@ impl Default for HttpFilters {
             chains: Gathering::new(UnitKind::HttpFilters, "chains of filters"),
             inbound: Gathering::new(UnitKind::HttpFilters, "filters of services"),
             auth_configs: Gathering::new(UnitKind::AuthConfig, "auth configs"),
-            rate_limit_configs: Gathering::new(UnitKind::RateLimitConfig, "rate limit configs"),
         }
     }
 }
@@ -74,8 +66,6 @@ impl HttpFilters {
     pub(crate) fn update(&mut self, round: &mut Round<'_>, hosts: &MeshHosts, tables: &Stage<RouteTable>) {
         let model = round.model;
         self.books.ext_auth.update(round, ClusterInput::ext_auth_policies, &SELECTED);
-        self.books.jwt.update(round, ClusterInput::jwt_policies, &SELECTED);
-        self.books.rate_limit.update(round, ClusterInput::rate_limit_policies, &SELECTED);
         let books = &self.books;
         self.routes.update(
             round,
@@ -95,7 +85,6 @@ impl HttpFilters {
             let effects = effects.chain(inbound.values().flat_map(|service| service.ports.values().flatten()));
             ext_auth::gather(model, effects.filter_map(|effect| effect.approval.as_ref()), notes)
         });
-        self.rate_limit_configs.update(round, |notes| rate_limit::gather(model, hosts, notes));
     }
 }
 
@@ -103,8 +92,6 @@ impl HttpFilters {
 #[derive(Debug, Default)]
 struct Books {
     ext_auth: Book<ExtAuthPolicySpec>,
-    jwt: Book<JwtPolicySpec>,
-    rate_limit: Book<RateLimitPolicySpec>,
 }
 
 /// Counters of what such policies select.
@@ -120,38 +107,16 @@ impl Books {
         known: &mut Effects,
         notes: &mut Notes,
     ) -> Vec<Shared<Effect>> {
-        let mut effects = Vec::new();
-        let ext_auth = |spec: &ExtAuthPolicySpec| selects(&spec.apply_to_routes, route);
-        if let Some(policy) = pick(&self.ext_auth, ext_auth, route, target, notes) {
-            effects.extend(known.of(&policy.source, caller, || ext_auth::effects(caller, policy, notes)));
-        }
-        let jwt = |spec: &JwtPolicySpec| {
-            let everywhere = spec.apply_to_routes.is_empty() && spec.apply_to_destinations.is_empty();
-            everywhere || selects(&spec.apply_to_routes, route)
+        let selects = |policy: &&Arc<Policy<ExtAuthPolicySpec>>| {
+            policy.input.spec.apply_to_routes.iter().any(|selector| route.is_selected(selector))
         };
-        if let Some(policy) = pick(&self.jwt, jwt, route, target, notes) {
-            effects.extend(known.of(&policy.source, caller, || jwt::effects(caller, policy, notes)));
-        }
-        let rate_limit = |spec: &RateLimitPolicySpec| selects(&spec.apply_to_routes, route);
-        if let Some(policy) = pick(&self.rate_limit, rate_limit, route, target, notes) {
-            effects.extend(known.of(&policy.source, caller, || rate_limit::effects(caller, policy, notes)));
+        let mut effects = Vec::new();
+        let selecting = self.ext_auth.of(route.workspace).iter().filter(selects);
+        if let Some(policy) = oldest(selecting, target, notes) {
+            effects.extend(known.of(&policy.source, caller, || ext_auth::effects(caller, policy, notes)));
         }
         effects
     }
-}
-
-fn selects(selectors: &[RouteSelector], route: &Route<'_>) -> bool {
-    selectors.iter().any(|selector| route.is_selected(selector))
-}
-
-fn pick<'a, K: meshrelay_api::Kind>(
-    book: &'a Book<K>,
-    selects: impl Fn(&K) -> bool,
-    route: &Route<'_>,
-    target: &str,
-    notes: &mut Notes,
-) -> Option<&'a Arc<Policy<K>>> {
-    oldest(book.of(route.workspace).iter().filter(|policy| selects(&policy.input.spec)), target, notes)
 }
 
 /// Effects that are known already, by policy and context: many routes have the same.
