@@ -100,7 +100,7 @@ fn find(top: &Path, folder: &Path, cases: &mut Vec<Case>) -> anyhow::Result<()> 
 impl Case {
     /// Writes the inputs that matter and the outputs of each cluster with outputs, unless it was seen as it is; gives
     /// their names.
-    fn lay_out(&self, work: &Path, seen: &mut BTreeSet<blake3::Hash>) -> anyhow::Result<Vec<String>> {
+    fn lay_out(&self, work: &Path, seen: &mut BTreeSet<[u8; 32]>) -> anyhow::Result<Vec<String>> {
         let LoadedFleet { fleet, .. } = load_fleet(&self.fleet)?;
         let mut names = Vec::new();
         for (cluster, snapshot) in &fleet.clusters {
@@ -115,7 +115,8 @@ impl Case {
             let inputs: Vec<String> = inputs.map(|object| to_yaml(&object.value())).collect();
             let name = format!("{}/{cluster}", self.name);
             // Most labs change one cluster of three.
-            if !seen.insert(blake3::hash(format!("{inputs:?}{outputs:?}").as_bytes())) {
+            let content = blake3::hash(format!("{inputs:?}{outputs:?}").as_bytes());
+            if !seen.insert(*content.as_bytes()) {
                 continue;
             }
             for (folder, texts) in [("inputs", inputs), ("outputs", outputs)] {
