@@ -12,6 +12,11 @@ use meshrelay_api::networking::{
 use meshrelay_api::resilience::RetryTimeoutPolicySpec;
 use meshrelay_api::security::{CorsPolicySpec, ExtAuthPolicySpec, JwtPolicySpec};
 use meshrelay_api::traffic_control::{MirrorPolicySpec, RateLimitClientConfigSpec, RateLimitPolicySpec};
+use meshrelay_api::resilience::{FaultInjectionPolicySpec, RetryTimeoutPolicySpec};
+use meshrelay_api::security::{CorsPolicySpec, JwtPolicySpec};
+use meshrelay_api::traffic_control::{
+    HeaderManipulationPolicySpec, MirrorPolicySpec, RateLimitClientConfigSpec, RateLimitPolicySpec,
+};
 use meshrelay_snapshot::{Name, Object};
 
 use super::cluster::Problem;
@@ -108,10 +113,12 @@ tables! {
     virtual_destinations: "networking.gloo.solo.io" "VirtualDestination" Ours<VirtualDestinationSpec>;
     external_services: "networking.gloo.solo.io" "ExternalService" Ours<ExternalServiceSpec>;
     external_endpoints: "networking.gloo.solo.io" "ExternalEndpoint" Ours<ExternalEndpointSpec>;
+    fault_injection_policies: "resilience.policy.gloo.solo.io" "FaultInjectionPolicy" Ours<FaultInjectionPolicySpec>;
     retry_timeout_policies: "resilience.policy.gloo.solo.io" "RetryTimeoutPolicy" Ours<RetryTimeoutPolicySpec>;
     cors_policies: "security.policy.gloo.solo.io" "CORSPolicy" Ours<CorsPolicySpec>;
     ext_auth_servers: "admin.gloo.solo.io" "ExtAuthServer" Ours<ExtAuthServerSpec>;
     ext_auth_policies: "security.policy.gloo.solo.io" "ExtAuthPolicy" Ours<ExtAuthPolicySpec>;
+    header_manipulation_policies: "trafficcontrol.policy.gloo.solo.io" "HeaderManipulationPolicy" Ours<HeaderManipulationPolicySpec>;
     jwt_policies: "security.policy.gloo.solo.io" "JWTPolicy" Ours<JwtPolicySpec>;
     mirror_policies: "trafficcontrol.policy.gloo.solo.io" "MirrorPolicy" Ours<MirrorPolicySpec>;
     rate_limit_policies: "trafficcontrol.policy.gloo.solo.io" "RateLimitPolicy" Ours<RateLimitPolicySpec>;

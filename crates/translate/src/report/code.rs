@@ -111,6 +111,8 @@ codes! {
     AuthServersDiffer = "MR0586",
     /// A policy about requests selects a port that does not speak HTTP, or does not say so.
     NotHttp = "MR0587",
+    /// A policy selects a target on which its kind has no effect; it holds for its other targets.
+    PolicyWithoutEffect = "MR0562",
     /// Conditions of a delegated route and of what delegates to it cannot hold together.
     Contradiction = "MR0570",
     /// A route delegates to tables of which none is found.
