@@ -56,9 +56,10 @@ message! {
 
 message! {
     /// Keys at an address.
+    #[schemars(extend("required" = ["url"]))]
     pub struct RemoteJwks {
         /// The address.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub url: String,
         /// How often they are read.
         pub refresh_interval: Option<Duration>,
@@ -67,18 +68,20 @@ message! {
 
 message! {
     /// Keys that are written here.
+    #[schemars(extend("required" = ["inlineString"]))]
     pub struct LocalJwks {
         /// The keys.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub inline_string: String,
     }
 }
 
 message! {
     /// The provider says what a token is worth.
+    #[schemars(extend("required" = ["introspectionUrl"]))]
     pub struct IntrospectionValidation {
         /// Where it is asked.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub introspection_url: String,
         /// Identifies us to the provider.
         pub client_id: String,

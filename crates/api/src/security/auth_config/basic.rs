@@ -1,7 +1,5 @@
 use std::collections::BTreeMap;
 
-use crate::Empty;
-
 message! {
     /// User name and password.
     pub struct BasicAuth {
@@ -31,13 +29,23 @@ message! {
     /// How passwords are hashed.
     pub struct PasswordHash {
         /// As the Apache portable runtime does it.
-        pub apr: Option<Empty>,
+        pub apr: Option<AprHash>,
         /// With SHA-1.
-        pub sha1: Option<Empty>,
+        pub sha1: Option<Sha1Hash>,
     }
 
     /// The way.
-    oneof algorithm: PasswordAlgorithm { apr: Apr(Empty), sha1: Sha1(Empty), }
+    oneof algorithm: PasswordAlgorithm { apr: Apr(AprHash), sha1: Sha1(Sha1Hash), }
+}
+
+message! {
+    /// Hashes of the Apache portable runtime; there are no settings.
+    pub struct AprHash {}
+}
+
+message! {
+    /// Hashes of SHA-1; there are no settings.
+    pub struct Sha1Hash {}
 }
 
 message! {

@@ -18,13 +18,38 @@ pub use pass_through::*;
 pub use session::*;
 pub use steps::*;
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
 use crate::Empty;
+
+/// Settings of which only their reader knows the form.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FreeForm(pub Map<String, Value>);
+
+impl JsonSchema for FreeForm {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "FreeForm".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+    }
+}
 
 message! {
     /// Steps that a request has to pass.
+    #[schemars(extend("required" = ["configs"]))]
     pub struct AuthConfigSpec {
         /// The steps.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub configs: Vec<AuthStep>,
         /// How the steps are combined, by their names with `&&`, `||`, `!` and parentheses; absent means all of them.
         #[schemars(extend("nullable" = true))]

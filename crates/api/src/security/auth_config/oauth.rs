@@ -5,6 +5,7 @@ use crate::references::ObjectRef;
 
 message! {
     /// The old form of a login by OpenID Connect.
+    #[schemars(extend("required" = ["appUrl"]))]
     pub struct OAuth {
         /// Identifies us to the provider.
         pub client_id: String,
@@ -15,7 +16,7 @@ message! {
         /// Parameters of the request to log in.
         pub auth_endpoint_query_params: BTreeMap<String, String>,
         /// Address of the application.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub app_url: String,
         /// Path that the provider sends users back to.
         pub callback_path: String,
@@ -54,19 +55,20 @@ message! {
 
 message! {
     /// A login with a provider of plain OAuth 2.0.
+    #[schemars(extend("required" = ["clientId", "appUrl", "callbackPath", "authEndpoint", "tokenEndpoint"]))]
     pub struct PlainOAuth2 {
         /// Identifies us to the provider.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub client_id: String,
         /// Secret with the password that goes with it.
         pub client_secret_ref: Option<ObjectRef>,
         /// Parameters of the request to log in.
         pub auth_endpoint_query_params: BTreeMap<String, String>,
         /// Address of the application.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub app_url: String,
         /// Path that the provider sends users back to.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub callback_path: String,
         /// What the application asks for.
         pub scopes: Vec<String>,
@@ -79,10 +81,10 @@ message! {
         /// Where users are sent when the session has ended.
         pub after_logout_url: String,
         /// Where users log in.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub auth_endpoint: String,
         /// Where tokens are given out.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub token_endpoint: String,
         /// Where tokens are taken back.
         pub revocation_endpoint: String,

@@ -6,24 +6,25 @@ use crate::{Duration, Empty};
 
 message! {
     /// A login with an OpenID provider.
+    #[schemars(extend("required" = ["clientId", "issuerUrl", "appUrl", "callbackPath"]))]
     pub struct OidcAuthorizationCode {
         /// Identifies us to the provider.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub client_id: String,
         /// The old form of `clientAuthentication.clientSecret.clientSecretRef`.
         pub client_secret_ref: Option<ObjectRef>,
         /// Address of the provider.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub issuer_url: String,
         /// Parameters of the request to log in.
         pub auth_endpoint_query_params: BTreeMap<String, String>,
         /// Parameters of the request for tokens.
         pub token_endpoint_query_params: BTreeMap<String, String>,
         /// Address of the application.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub app_url: String,
         /// Path that the provider sends users back to.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub callback_path: String,
         /// Path that ends the session.
         pub logout_path: String,
@@ -65,13 +66,18 @@ message! {
         }]))]
         pub client_authentication: Option<ClientAuthentication>,
         /// The provider has no peculiarities.
-        pub default: Option<Empty>,
+        pub default: Option<DefaultProvider>,
         /// The provider is Azure.
         pub azure: Option<Azure>,
     }
 
     /// Peculiarities of the provider.
-    oneof provider: OidcProvider { default: Default(Empty), azure: Azure(Azure), }
+    oneof provider: OidcProvider { default: Default(DefaultProvider), azure: Azure(Azure), }
+}
+
+message! {
+    /// A provider without peculiarities.
+    pub struct DefaultProvider {}
 }
 
 message! {
@@ -210,9 +216,9 @@ message! {
 
 message! {
     /// A token that we sign.
+    #[schemars(extend("required" = ["signingKeyRef"]))]
     pub struct PrivateKeyJwt {
         /// Secret with the key.
-        #[schemars(required)]
         pub signing_key_ref: Option<ObjectRef>,
         /// How long a token is valid.
         pub valid_for: Option<Duration>,

@@ -1,8 +1,7 @@
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
-
-use crate::{Duration, Empty};
+use super::FreeForm;
+use crate::Duration;
 
 message! {
     /// Another server that decides.
@@ -12,7 +11,7 @@ message! {
         /// It speaks HTTP.
         pub http: Option<PassThroughHttp>,
         /// Settings that it is sent.
-        pub config: Option<Map<String, Value>>,
+        pub config: Option<FreeForm>,
         /// Whether requests pass while it cannot be reached.
         pub failure_mode_allow: bool,
     }
@@ -23,17 +22,23 @@ message! {
 
 message! {
     /// A server that speaks gRPC.
+    #[schemars(extend("required" = ["address"]))]
     pub struct PassThroughGrpc {
         /// Host and port.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub address: String,
         /// How long connecting may take.
         pub connection_timeout: Option<Duration>,
         /// TLS is spoken.
-        pub tls_config: Option<Empty>,
+        pub tls_config: Option<PassThroughTlsConfig>,
         /// How often it is asked again.
         pub retry_policy: Option<PassThroughRetryPolicy>,
     }
+}
+
+message! {
+    /// TLS to a server; there are no settings.
+    pub struct PassThroughTlsConfig {}
 }
 
 message! {
@@ -62,9 +67,10 @@ message! {
 
 message! {
     /// A server that speaks HTTP.
+    #[schemars(extend("required" = ["url"]))]
     pub struct PassThroughHttp {
         /// Its address.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub url: String,
         /// What it is sent.
         pub request: Option<PassThroughRequest>,

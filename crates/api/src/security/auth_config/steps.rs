@@ -1,10 +1,9 @@
-use serde_json::{Map, Value};
-
-use crate::Empty;
+use super::FreeForm;
 use crate::references::ObjectRef;
 
 message! {
     /// A plugin of the server.
+    #[schemars(extend("required" = ["config"]))]
     pub struct AuthPlugin {
         /// Its name.
         pub name: String,
@@ -13,18 +12,18 @@ message! {
         /// Symbol that it exports; empty means its name.
         pub exported_symbol_name: String,
         /// Its settings.
-        #[schemars(required)]
-        pub config: Option<Map<String, Value>>,
+        pub config: Option<FreeForm>,
     }
 }
 
 message! {
     /// A policy in Rego that the server evaluates.
+    #[schemars(extend("required" = ["query"]))]
     pub struct OpaAuth {
         /// ConfigMaps with its modules.
         pub modules: Vec<ObjectRef>,
         /// What it is asked.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub query: String,
         /// How it is asked.
         pub options: Option<OpaAuthOptions>,
@@ -43,9 +42,10 @@ message! {
 
 message! {
     /// A policy in Rego that another server evaluates.
+    #[schemars(extend("required" = ["package"]))]
     pub struct OpaServerAuth {
         /// Its package.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub package: String,
         /// Its rule.
         pub rule_name: String,
@@ -58,9 +58,10 @@ message! {
 
 message! {
     /// Members of groups of a directory.
+    #[schemars(extend("required" = ["address"]))]
     pub struct Ldap {
         /// Where the directory is, as `ldap[s]://host:port`.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub address: String,
         /// Distinguished name of a user, where `%s` stands for the user's name.
         pub user_dn_template: String,
@@ -103,26 +104,32 @@ message! {
 
 message! {
     /// Requests that are signed with a shared secret.
+    #[schemars(extend("required" = ["secretRefs"]))]
     pub struct HmacAuth {
         /// The secrets.
-        #[schemars(required)]
         pub secret_refs: Option<SecretRefList>,
         /// The signature is in headers.
-        pub parameters_in_headers: Option<Empty>,
+        pub parameters_in_headers: Option<HmacParametersInHeaders>,
     }
 
     /// What holds the secrets.
     oneof secret_storage: HmacSecrets { secret_refs: SecretRefs(SecretRefList), }
 
     /// Where the signature is.
-    oneof implementation_type: HmacImplementation { parameters_in_headers: InHeaders(Empty), }
+    oneof implementation_type: HmacImplementation { parameters_in_headers: InHeaders(HmacParametersInHeaders), }
+}
+
+message! {
+    /// A signature in headers; there are no settings.
+    pub struct HmacParametersInHeaders {}
 }
 
 message! {
     /// Secrets.
+    #[schemars(extend("required" = ["secretRefs"]))]
     pub struct SecretRefList {
         /// By name.
-        #[schemars(required, length(min = 1))]
+        #[schemars(length(min = 1))]
         pub secret_refs: Vec<ObjectRef>,
     }
 }
