@@ -105,12 +105,6 @@ codes! {
     PolicyConflict = "MR0560",
     /// A policy selects nothing that its workspace owns.
     PolicyUnused = "MR0561",
-    /// No external auth server can be reached where a policy needs one; its routes are closed.
-    NoAuthServer = "MR0585",
-    /// Services behind one external auth server differ in name or namespace; only some know what a policy asks.
-    AuthServersDiffer = "MR0586",
-    /// A policy about requests selects a port that does not speak HTTP, or does not say so.
-    NotHttp = "MR0587",
     /// A policy selects a target on which its kind has no effect; it holds for its other targets.
     PolicyWithoutEffect = "MR0562",
     /// Conditions of a delegated route and of what delegates to it cannot hold together.
@@ -123,6 +117,12 @@ codes! {
     TooManyRoutes = "MR0573",
     /// No root table delegates to a table without hosts.
     NotDelegated = "MR0574",
+    /// No external auth server can be reached where a policy needs one; its routes are closed.
+    NoAuthServer = "MR0585",
+    /// Services behind one external auth server differ in name or namespace; only some know what a policy asks.
+    AuthServersDiffer = "MR0586",
+    /// A policy about requests selects a port that does not speak HTTP, or does not say so.
+    NotHttp = "MR0587",
     /// There is no rate limit server that proxies reach.
     NoRateLimitServer = "MR0588",
     /// A rate limit policy limits nothing: what is counted, or how requests are described, is missing.

@@ -367,10 +367,7 @@ mod tests {
         let both = |first, second| json!({"requiresAll": {"requirements": [first, second]}});
         assert_eq!(
             requirement_of(providers.clone(), "REQUIRE_VALID"),
-            any(vec![
-                both(of(&["a", "c"], false), of(&["b"], true)),
-                both(of(&["a", "c"], true), of(&["b"], false)),
-            ])
+            any(vec![both(of(&["a", "c"], false), of(&["b"], true)), both(of(&["a", "c"], true), of(&["b"], false)),])
         );
         let optional = both(of(&["a", "c"], true), of(&["b"], true));
         assert_eq!(requirement_of(providers, "ALLOW_MISSING"), optional);

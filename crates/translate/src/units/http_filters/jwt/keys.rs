@@ -188,7 +188,7 @@ MCowBQYDK2VwAyEAgh0QEI0C09FuoJeZIO/V3vGtOAmDKlmfLiwLOot1+Rk=
 
     #[test]
     fn what_holds_no_usable_key_is_refused() {
-        let cut = RSA_PEM.lines().filter(|line| !line.starts_with("vghem")).collect::<Vec<_>>().join("\n");
+        let cut = RSA_PEM.lines().filter(|line| !line.starts_with("RSEuvoTW")).collect::<Vec<_>>().join("\n");
         for (text, problem) in [
             ("", "expected a public key in PEM or JWKS, found none"),
             ("{\"keys\": []}", "expected a public key in PEM or JWKS, found none"),

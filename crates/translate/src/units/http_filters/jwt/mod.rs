@@ -10,13 +10,35 @@ mod keys;
 use std::sync::Arc;
 
 use meshrelay_api::security::JwtPolicySpec;
+use meshrelay_api::selectors::{DestinationSelector, RouteSelector};
 use serde_json::json;
 
 use super::caller::Caller;
 use super::effect::{Effect, Phase, Position};
+use super::inbound::ServicePolicy;
 use crate::model::Workspace;
 use crate::policies::Policy;
+use crate::policies::routes::RoutePolicy;
 use crate::report::{Code, Finding, Notes, Severity};
+
+impl RoutePolicy for JwtPolicySpec {
+    const COUNTERS: &'static [&'static str] = &["numSelectedRoutes", "numSelectedDestinationPorts"];
+    const IS_IN_VIRTUAL_SERVICES: bool = false;
+
+    fn apply_to_routes(&self) -> &[RouteSelector] {
+        &self.apply_to_routes
+    }
+
+    fn holds_by_default(&self) -> bool {
+        self.apply_to_destinations.is_empty()
+    }
+}
+
+impl ServicePolicy for JwtPolicySpec {
+    fn services(&self) -> Option<&[DestinationSelector]> {
+        Some(&self.apply_to_destinations)
+    }
+}
 
 type JwtPolicy = Arc<Policy<JwtPolicySpec>>;
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{config_name, server};
 use crate::fingerprint::fingerprint;
-use crate::input::{ClusterInput, Input, Ours};
+use crate::input::{Input, Ours};
 use crate::model::{Model, Shareable};
 use crate::output::{Body, Emission, Extra, Shapers};
 use crate::report::{Code, Finding, Notes, Severity};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use meshrelay_api::rate_limits::RateLimitActions;
 use meshrelay_api::references::ObjectReference;
+use meshrelay_api::selectors::{DestinationSelector, RouteSelector};
 use meshrelay_api::traffic_control::{RateLimitConfig, RateLimitConfigType, RateLimitPolicySpec};
 use meshrelay_snapshot::Name;
 use serde_json::json;
@@ -21,12 +22,34 @@ use server::Server;
 
 use super::caller::Caller;
 use super::effect::{Effect, Phase, Position};
+use super::inbound::ServicePolicy;
 use crate::ResourceRef;
 use crate::input::{ClusterInput, Input, Table};
 use crate::model::{Model, Workspace};
 use crate::names;
 use crate::policies::Policy;
+use crate::policies::routes::RoutePolicy;
 use crate::report::{Code, Finding, Notes, Severity};
+
+impl RoutePolicy for RateLimitPolicySpec {
+    const COUNTERS: &'static [&'static str] = &["numSelectedRoutes", "numSelectedDestinationPorts"];
+    const IS_IN_VIRTUAL_SERVICES: bool = false;
+
+    fn apply_to_routes(&self) -> &[RouteSelector] {
+        &self.apply_to_routes
+    }
+
+    fn holds_by_default(&self) -> bool {
+        false
+    }
+}
+
+impl ServicePolicy for RateLimitPolicySpec {
+    fn services(&self) -> Option<&[DestinationSelector]> {
+        let all = self.apply_to_destinations.is_empty() && self.apply_to_routes.is_empty();
+        (!all).then_some(&self.apply_to_destinations)
+    }
+}
 
 type RateLimitPolicy = Arc<Policy<RateLimitPolicySpec>>;
 
