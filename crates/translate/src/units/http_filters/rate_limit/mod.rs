@@ -90,14 +90,18 @@ fn in_force(
     let server = Server::find(caller, policy, config.server_settings.as_ref(), owner)?;
     let mut sources = vec![source.clone(), counted.clone()];
     sources.extend([&describer, &server.source].into_iter().flatten().cloned());
+    if let (Some(settings), Err((code, problem))) = (&server.source, &server.target) {
+        notes.say_in(settings, caller.context, Severity::Invalid, *code, problem.clone());
+    }
     let target = match &server.target {
         Ok(target) => target,
         Err((code, problem)) if server.denies() => {
-            let text = format!("{problem}: requests are answered with status 403, as denyOnFail is set");
+            let text =
+                format!("{}{problem}: requests are answered with status 403, as denyOnFail is set", server.place());
             notes.say_in(source, caller.context, Severity::Invalid, *code, text);
             return Ok(vec![Effect::closed(WHY_CLOSED, sources)]);
         }
-        Err((code, problem)) => return Err((*code, problem.clone())),
+        Err((code, problem)) => return Err((*code, format!("{}{problem}", server.place()))),
     };
     notes.refer(source, "destinationServer", target.destination.clone());
     let services = caller.services(target);
@@ -128,7 +132,7 @@ fn in_force(
     sources.push(target.destination.clone());
     sources.extend(services.iter().cloned());
     let (phase, priority) = Phase::of(config.phase.as_ref(), Phase::PostAuthz);
-    let position = Position { phase, priority, filter: format!("rate_limit/{}", server.name()) };
+    let position = Position { phase, priority, filter: format!("rate_limit/{}", server.name(target)) };
     let route = json!({"@type": PER_ROUTE, "rateLimits": rate_limits});
     Ok(vec![Effect::idle(position, server.filter(target), route, sources)])
 }

@@ -68,14 +68,19 @@ impl Server {
         let target = match &settings.spec.destination_server {
             None => caller.default_service(&DEFAULT, &source, owner),
             Some(destination) if destination.kind == DestinationKind::ExternalService => {
-                let text = format!("{source}: spec.destinationServer: expected a Service or VirtualDestination");
-                Err((Code::BadValue, text))
+                let text = "spec.destinationServer: expected a Service or VirtualDestination, found an ExternalService";
+                Err((Code::BadValue, text.to_owned()))
             }
             Some(destination) => caller
                 .find(destination, &source, owner)
-                .map_err(|(code, problem)| (code, format!("{source}: spec.destinationServer: {problem}"))),
+                .map_err(|(code, problem)| (code, format!("spec.destinationServer: {problem}"))),
         };
         Ok(Self { source: Some(source), settings: Some(Arc::clone(settings)), target })
+    }
+
+    /// Begins what policies are told that is wrong with the settings.
+    pub(super) fn place(&self) -> String {
+        self.source.as_ref().map(|source| format!("{source}: ")).unwrap_or_default()
     }
 
     /// Whether requests are refused when the server does not answer.
@@ -84,10 +89,9 @@ impl Server {
     }
 
     /// Tells its filter from those of other servers.
-    pub(super) fn name(&self) -> String {
-        let found = self.target.as_ref().ok().map(|target| &target.destination);
-        let Some(ResourceRef { cluster, key }) = self.source.as_ref().or(found) else { return String::new() };
-        format!("{cluster}/{}/{}", key.namespace, key.name)
+    pub(super) fn name(&self, target: &Target) -> String {
+        let path = |ResourceRef { cluster, key }: &ResourceRef| format!("{cluster}/{}/{}", key.namespace, key.name);
+        self.source.as_ref().map_or_else(|| format!("default/{}", path(&target.destination)), path)
     }
 
     /// The configuration of the filter.
