@@ -150,8 +150,44 @@ fn put() -> impl Strategy<Value = Value> {
     );
     prop_oneof![
         7 => prop_oneof![service, workload, workspace, settings, table, virtual_destination, external, gateway],
-        2 => route_policy
+        2 => route_policy,
+        2 => ext_auth()
     ]
+}
+
+/// External authorization: policies for routes and Services, the servers, and the Service that is one by its name.
+fn ext_auth() -> impl Strategy<Value = Value> {
+    let server = (namespace(), name(), destination()).prop_map(|(namespace, name, destination)| {
+        let spec = json!({"destinationServer": destination});
+        object("admin.gloo.solo.io/v2", "ExtAuthServer", namespace, name, spec)
+    });
+    let service = namespace().prop_map(|namespace| {
+        let ports = json!([{"name": "grpc", "port": 8083}]);
+        let spec = json!({"selector": {"app": "auth"}, "ports": ports});
+        object("v1", "Service", namespace, "ext-auth-service", spec)
+    });
+    let targets = select(vec![
+        json!({}),
+        json!({"applyToRoutes": [{}]}),
+        json!({"applyToRoutes": [{"withDestinations": {}}]}),
+        json!({"applyToDestinations": [{"selector": {"labels": {"app": "y"}}}]}),
+        json!({"applyToDestinations": [{"selector": {"cluster": "c1"}, "port": {"number": 80}}]}),
+    ]);
+    let config = select(vec![
+        json!({"glooAuth": {"configs": [{"jwt": {}}]}}),
+        json!({"customAuth": {"contextExtensions": {"a": "b"}}}),
+        json!({}),
+    ]);
+    let policy = (namespace(), name(), targets, config, prop::option::of(reference())).prop_map(
+        |(namespace, name, mut spec, config, server)| {
+            spec["config"] = config;
+            if let Some(server) = server {
+                spec["config"]["server"] = server;
+            }
+            object("security.policy.gloo.solo.io/v2", "ExtAuthPolicy", namespace, name, spec)
+        },
+    );
+    prop_oneof![1 => server, 1 => service, 3 => policy]
 }
 
 fn edit() -> impl Strategy<Value = Edit> {

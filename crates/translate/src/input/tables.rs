@@ -9,11 +9,8 @@ use meshrelay_api::internal::{DiscoveredGatewaySpec, MeshSpec};
 use meshrelay_api::networking::{
     ExternalEndpointSpec, ExternalServiceSpec, RouteTableSpec, VirtualDestinationSpec, VirtualGatewaySpec,
 };
-use meshrelay_api::resilience::RetryTimeoutPolicySpec;
-use meshrelay_api::security::{CorsPolicySpec, ExtAuthPolicySpec, JwtPolicySpec};
-use meshrelay_api::traffic_control::{MirrorPolicySpec, RateLimitClientConfigSpec, RateLimitPolicySpec};
 use meshrelay_api::resilience::{FaultInjectionPolicySpec, RetryTimeoutPolicySpec};
-use meshrelay_api::security::{CorsPolicySpec, JwtPolicySpec};
+use meshrelay_api::security::{CorsPolicySpec, ExtAuthPolicySpec, JwtPolicySpec};
 use meshrelay_api::traffic_control::{
     HeaderManipulationPolicySpec, MirrorPolicySpec, RateLimitClientConfigSpec, RateLimitPolicySpec,
 };

@@ -77,6 +77,6 @@ impl Stages {
         let tables = &self.route_tables;
         self.parent_tables.update(round, |notes| route_table::note_parents(tables, notes), |_, (), _| ());
         self.client_rules.update(round, |_| destination_rule::gather(tables));
-        self.http_filters.update(round, hosts, tables);
+        self.http_filters.update(round, hosts, tables, policies);
     }
 }

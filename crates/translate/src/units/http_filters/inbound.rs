@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use meshrelay_api::istio::envoy_filter::PatchContext;
 use meshrelay_api::references::DestinationKind;
-use meshrelay_api::security::ExtAuthPolicySpec;
 use meshrelay_api::selectors::DestinationSelector;
 use meshrelay_snapshot::{ContentHash, Name};
 use serde_json::Value;
 
 use super::effect::{Effect, Position, merge};
 use super::patch::{self, Routes};
-use super::{Books, Caller, Effects, ext_auth};
+use super::{Caller, Effects, ext_auth};
 use crate::fingerprint::{Shared, fingerprint};
 use crate::input::kube::{ServicePort, ServiceSpec};
 use crate::input::{ClusterInput, Input, Theirs};
 use crate::model::{Model, Workspace, service_of};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
+use crate::policies::routes::RouteBooks;
 use crate::policies::{Book, Destination, Policy, Subject, oldest};
 use crate::report::{Code, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
@@ -42,15 +42,8 @@ pub(crate) trait ServicePolicy: meshrelay_api::Kind {
     fn services(&self) -> Option<&[DestinationSelector]>;
 }
 
-impl ServicePolicy for ExtAuthPolicySpec {
-    fn services(&self) -> Option<&[DestinationSelector]> {
-        let all = self.apply_to_destinations.is_empty() && self.apply_to_routes.is_empty();
-        (!all).then_some(&self.apply_to_destinations)
-    }
-}
-
 /// The filters of all Services that policies select.
-pub(super) fn gather(model: &Model, hosts: &MeshHosts, books: &Books, notes: &mut Notes) -> Vec<InboundFilters> {
+pub(super) fn gather(model: &Model, hosts: &MeshHosts, books: &RouteBooks, notes: &mut Notes) -> Vec<InboundFilters> {
     let mut all = Inbound { model, hosts, known: Effects::default(), services: BTreeMap::new() };
     all.add(&books.ext_auth, notes, ext_auth::effects);
     all.services.into_values().collect()

@@ -8,7 +8,7 @@
 //! - per Service, the filters before its workloads, for policies that select destinations ([`InboundFilters`]).
 //!
 //! A new kind of policy is a module here with a function from a policy and a [`Caller`] to effects, and a line in
-//! [`Books::on_route`] and in [`inbound::gather`].
+//! [`on_route`] and in [`inbound::gather`].
 
 mod caller;
 mod chain;
@@ -19,22 +19,19 @@ mod patch;
 mod routes;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-pub(crate) use caller::Caller;
+use caller::Caller;
 use chain::{AllChains, Chains};
-pub(crate) use effect::{Effect, Phase, Position};
+use effect::Effect;
 use ext_auth::AuthConfigs;
 use inbound::InboundFilters;
-use meshrelay_api::security::ExtAuthPolicySpec;
 use routes::RouteFilters;
 
 use super::mesh_host::MeshHosts;
 use super::route_table::RouteTable;
 use crate::engine::{Gathering, Round, Stage};
 use crate::fingerprint::Shared;
-use crate::input::ClusterInput;
-use crate::policies::{Book, Policy, Route, oldest};
+use crate::policies::routes::{RouteBooks, RoutePolicies};
 use crate::report::Notes;
 use crate::unit::UnitKind;
 use crate::{ContextId, ResourceRef};
@@ -42,7 +39,6 @@ use crate::{ContextId, ResourceRef};
 /// All filters of the fleet, and what servers need to know for them.
 #[derive(Debug)]
 pub(crate) struct HttpFilters {
-    books: Books,
     routes: Stage<RouteFilters>,
     chains: Gathering<Chains>,
     inbound: Gathering<InboundFilters>,
@@ -52,7 +48,6 @@ pub(crate) struct HttpFilters {
 impl Default for HttpFilters {
     fn default() -> Self {
         Self {
-            books: Books::default(),
             routes: Stage::new(UnitKind::HttpFilters, "filters of routes"),
             chains: Gathering::new(UnitKind::HttpFilters, "chains of filters"),
             inbound: Gathering::new(UnitKind::HttpFilters, "filters of services"),
@@ -63,14 +58,18 @@ impl Default for HttpFilters {
 
 impl HttpFilters {
     /// Brings all filters up to date.
-    pub(crate) fn update(&mut self, round: &mut Round<'_>, hosts: &MeshHosts, tables: &Stage<RouteTable>) {
+    pub(crate) fn update(
+        &mut self,
+        round: &mut Round<'_>,
+        hosts: &MeshHosts,
+        tables: &Stage<RouteTable>,
+        books: &RouteBooks,
+    ) {
         let model = round.model;
-        self.books.ext_auth.update(round, ClusterInput::ext_auth_policies, &SELECTED);
-        let books = &self.books;
         self.routes.update(
             round,
             |cluster| model.counting(&cluster.name, cluster.route_tables().values()),
-            |parent, notes| routes::resolve(model, hosts, books, tables.get(parent)?, notes),
+            |parent, notes| routes::resolve(model, hosts, tables.get(parent)?, notes),
         );
         let routes = &self.routes;
         self.chains.update(round, |_| {
@@ -88,35 +87,18 @@ impl HttpFilters {
     }
 }
 
-/// The policies that need filters.
-#[derive(Debug, Default)]
-struct Books {
-    ext_auth: Book<ExtAuthPolicySpec>,
-}
-
-/// Counters of what such policies select.
-const SELECTED: [&str; 2] = ["numSelectedRoutes", "numSelectedDestinationPorts"];
-
-impl Books {
-    /// What policies do to the requests of a route where it is served.
-    fn on_route(
-        &self,
-        route: &Route<'_>,
-        target: &str,
-        caller: &Caller<'_>,
-        known: &mut Effects,
-        notes: &mut Notes,
-    ) -> Vec<Shared<Effect>> {
-        let selects = |policy: &&Arc<Policy<ExtAuthPolicySpec>>| {
-            policy.input.spec.apply_to_routes.iter().any(|selector| route.is_selected(selector))
-        };
-        let mut effects = Vec::new();
-        let selecting = self.ext_auth.of(route.workspace).iter().filter(selects);
-        if let Some(policy) = oldest(selecting, target, notes) {
-            effects.extend(known.of(&policy.source, caller, || ext_auth::effects(caller, policy, notes)));
-        }
-        effects
+/// What the policies of a route do to its requests where it is served.
+fn on_route(
+    caller: &Caller<'_>,
+    policies: &RoutePolicies,
+    known: &mut Effects,
+    notes: &mut Notes,
+) -> Vec<Shared<Effect>> {
+    let mut effects = Vec::new();
+    if let Some(policy) = &policies.ext_auth {
+        effects.extend(known.of(&policy.source, caller, || ext_auth::effects(caller, policy, notes)));
     }
+    effects
 }
 
 /// Effects that are known already, by policy and context: many routes have the same.

@@ -8,12 +8,11 @@ use meshrelay_snapshot::ContentHash;
 use super::chain::{AllChains, Listener};
 use super::effect::Effect;
 use super::patch::{self, Routes};
-use super::{Books, Caller, Effects};
+use super::{Caller, Effects, on_route};
 use crate::fingerprint::{Shared, fingerprint};
 use crate::model::Model;
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
-use crate::policies;
 use crate::report::Notes;
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::units::mesh_host::MeshHosts;
@@ -39,28 +38,13 @@ struct RoutesInPlace {
 }
 
 /// What the routes of a table say to the filters; `None` if they have nothing to say.
-pub(super) fn resolve(
-    model: &Model,
-    hosts: &MeshHosts,
-    books: &Books,
-    table: &RouteTable,
-    notes: &mut Notes,
-) -> Option<RouteFilters> {
+pub(super) fn resolve(model: &Model, hosts: &MeshHosts, table: &RouteTable, notes: &mut Notes) -> Option<RouteFilters> {
     let mut known = Effects::default();
     let mut places = Vec::new();
     for placement in &table.placements {
         let caller = Caller { model, hosts, context: &placement.context };
-        let routes = table.routes.iter().filter_map(|route| {
-            let ResourceRef { cluster, key } = &route.table.source;
-            let seen = policies::Route {
-                labels: &route.labels,
-                cluster,
-                namespace: &key.namespace,
-                workspace: &route.table.workspace,
-                destinations: &[],
-            };
-            let target = format!("route {} of {}", route.name, route.table.source);
-            let effects = books.on_route(&seen, &target, &caller, &mut known, notes);
+        let routes = table.routes.iter().zip(&placement.targets.policies).filter_map(|(route, policies)| {
+            let effects = on_route(&caller, policies, &mut known, notes);
             (!effects.is_empty()).then(|| (route.name.clone(), effects))
         });
         let routes: Vec<_> = routes.collect();

@@ -10,6 +10,7 @@ mod server;
 use std::sync::Arc;
 
 use meshrelay_api::security::{ExtAuthPolicySpec, ExtAuthType};
+use meshrelay_api::selectors::{DestinationSelector, RouteSelector};
 use serde_json::{Value, json};
 
 pub(crate) use auth_config::AuthConfigs;
@@ -18,11 +19,33 @@ use server::Server;
 
 use super::caller::Caller;
 use super::effect::{Effect, Phase, Position};
+use super::inbound::ServicePolicy;
 use crate::model::Workspace;
 use crate::names;
 use crate::policies::Policy;
+use crate::policies::routes::RoutePolicy;
 use crate::report::{Code, Finding, Notes, Severity};
 use crate::{ContextId, ResourceRef};
+
+impl RoutePolicy for ExtAuthPolicySpec {
+    const COUNTERS: &'static [&'static str] = &["numSelectedRoutes", "numSelectedDestinationPorts"];
+    const IS_IN_VIRTUAL_SERVICES: bool = false;
+
+    fn apply_to_routes(&self) -> &[RouteSelector] {
+        &self.apply_to_routes
+    }
+
+    fn holds_by_default(&self) -> bool {
+        false
+    }
+}
+
+impl ServicePolicy for ExtAuthPolicySpec {
+    fn services(&self) -> Option<&[DestinationSelector]> {
+        let all = self.apply_to_destinations.is_empty() && self.apply_to_routes.is_empty();
+        (!all).then_some(&self.apply_to_destinations)
+    }
+}
 
 type ExtAuthPolicy = Arc<Policy<ExtAuthPolicySpec>>;
 
