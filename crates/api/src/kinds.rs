@@ -93,6 +93,7 @@ kinds! {
         WorkspaceSettings, "workspacesettings", ["wss"], Anywhere, WorkspaceSettingsSpec, WorkspaceSettingsStatus;
     }
     "internal.gloo.solo.io" "v2" in internal {
+        DiscoveredCNI, "discoveredcnis", [], Agent, DiscoveredCniSpec, DiscoveredCniStatus;
         DiscoveredGateway, "discoveredgateways", ["dg"], Agent, DiscoveredGatewaySpec, DiscoveredGatewayStatus;
         IssuedCertificate, "issuedcertificates", ["ic"], Server, IssuedCertificateSpec, IssuedCertificateStatus;
         Mesh, "meshes", [], Agent, MeshSpec, MeshStatus;
@@ -106,8 +107,11 @@ kinds! {
     }
     "resilience.policy.gloo.solo.io" "v2" in resilience {
         RetryTimeoutPolicy, "retrytimeoutpolicies", [], Anywhere, RetryTimeoutPolicySpec, RetryTimeoutPolicyStatus;
+        TrimProxyConfigPolicy, "trimproxyconfigpolicies", [], Anywhere,
+            TrimProxyConfigPolicySpec, TrimProxyConfigPolicyStatus;
     }
     "security.policy.gloo.solo.io" "v2" in security {
+        AccessPolicy, "accesspolicies", [], Anywhere, AccessPolicySpec, AccessPolicyStatus;
         CORSPolicy, "corspolicies", [], Anywhere, CorsPolicySpec, CorsPolicyStatus;
     }
     "trafficcontrol.policy.gloo.solo.io" "v2" in traffic_control {

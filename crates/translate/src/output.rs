@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use meshrelay_api::istio::IstioKind;
-use meshrelay_api::labels;
+use meshrelay_api::{OutputKind, labels};
 use meshrelay_snapshot::{Gvk, Name, Object, canonical_json};
 use serde::Serialize;
 
@@ -81,7 +80,7 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    pub(crate) fn new<S: IstioKind>(spec: &S, shapers: Shapers) -> Self {
+    pub(crate) fn new<S: OutputKind>(spec: &S, shapers: Shapers) -> Self {
         let gvk = Gvk::new(S::GROUP, S::VERSION, S::KIND);
         // Specs have string keys and finite numbers only, so rendering cannot fail.
         let spec = canonical_json(&serde_json::to_value(spec).unwrap_or_default());

@@ -1,5 +1,7 @@
 //! Policies that keep services answering, group `resilience.policy.gloo.solo.io`.
 
 mod retry_timeout_policy;
+mod trim_proxy_config_policy;
 
 pub use retry_timeout_policy::*;
+pub use trim_proxy_config_policy::*;

@@ -1,5 +1,7 @@
 //! Policies about who may do what, and how that is proven, group `security.policy.gloo.solo.io`.
 
+mod access_policy;
 mod cors_policy;
 
+pub use access_policy::*;
 pub use cors_policy::*;

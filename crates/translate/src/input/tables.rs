@@ -2,17 +2,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meshrelay_api::admin::{KubernetesClusterSpec, WorkspaceSettingsSpec, WorkspaceSpec};
-use meshrelay_api::internal::{DiscoveredGatewaySpec, MeshSpec};
+use meshrelay_api::internal::{DiscoveredCniSpec, DiscoveredGatewaySpec, MeshSpec};
 use meshrelay_api::networking::{
     ExternalEndpointSpec, ExternalServiceSpec, RouteTableSpec, VirtualDestinationSpec, VirtualGatewaySpec,
 };
-use meshrelay_api::resilience::RetryTimeoutPolicySpec;
-use meshrelay_api::security::CorsPolicySpec;
+use meshrelay_api::resilience::{RetryTimeoutPolicySpec, TrimProxyConfigPolicySpec};
+use meshrelay_api::security::{AccessPolicySpec, CorsPolicySpec};
 use meshrelay_api::traffic_control::MirrorPolicySpec;
 use meshrelay_snapshot::{Name, Object};
 
 use super::cluster::Problem;
-use super::kube::ServiceSpec;
+use super::kube::{ServiceAccountSpec, ServiceSpec};
 use super::{Cache, ClusterInput, Decode, Input, Ours, Theirs};
 
 /// Decoded objects of one kind by namespace and name.
@@ -51,8 +51,10 @@ macro_rules! tables {
 #[rustfmt::skip]
 tables! {
     services: "" "Service" Theirs<ServiceSpec>;
+    service_accounts: "" "ServiceAccount" Theirs<ServiceAccountSpec>;
     meshes: "internal.gloo.solo.io" "Mesh" Ours<MeshSpec>;
     gateways: "internal.gloo.solo.io" "DiscoveredGateway" Ours<DiscoveredGatewaySpec>;
+    cnis: "internal.gloo.solo.io" "DiscoveredCNI" Ours<DiscoveredCniSpec>;
     clusters: "admin.gloo.solo.io" "KubernetesCluster" Ours<KubernetesClusterSpec>;
     workspaces: "admin.gloo.solo.io" "Workspace" Ours<WorkspaceSpec>;
     settings: "admin.gloo.solo.io" "WorkspaceSettings" Ours<WorkspaceSettingsSpec>;
@@ -62,6 +64,8 @@ tables! {
     external_services: "networking.gloo.solo.io" "ExternalService" Ours<ExternalServiceSpec>;
     external_endpoints: "networking.gloo.solo.io" "ExternalEndpoint" Ours<ExternalEndpointSpec>;
     retry_timeout_policies: "resilience.policy.gloo.solo.io" "RetryTimeoutPolicy" Ours<RetryTimeoutPolicySpec>;
+    trim_proxy_config_policies: "resilience.policy.gloo.solo.io" "TrimProxyConfigPolicy" Ours<TrimProxyConfigPolicySpec>;
+    access_policies: "security.policy.gloo.solo.io" "AccessPolicy" Ours<AccessPolicySpec>;
     cors_policies: "security.policy.gloo.solo.io" "CORSPolicy" Ours<CorsPolicySpec>;
     mirror_policies: "trafficcontrol.policy.gloo.solo.io" "MirrorPolicy" Ours<MirrorPolicySpec>;
 }
