@@ -44,10 +44,10 @@ pub struct UnitId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
     /// Its name.
-    pub id: UnitId,
+    pub id: Arc<UnitId>,
     /// The kinds of which clusters had a part in the output: as long as one of them is incomplete, the output may be
     /// smaller than it should be.
-    pub reads: BTreeSet<(Name, Gvk)>,
+    pub reads: Arc<BTreeSet<(Name, Gvk)>>,
     /// What it produced, ordered by key.
     pub objects: Vec<Arc<Object>>,
 }

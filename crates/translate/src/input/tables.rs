@@ -14,9 +14,53 @@ use meshrelay_snapshot::{Name, Object};
 use super::cluster::Problem;
 use super::kube::{ServiceAccountSpec, ServiceSpec};
 use super::{Cache, ClusterInput, Decode, Input, Ours, Theirs};
+use crate::reads::{Place, Thing, record};
 
 /// Decoded objects of one kind by namespace and name.
-pub(crate) type ByName<T> = BTreeMap<(Name, Name), Arc<Input<T>>>;
+pub(super) type ByName<T> = BTreeMap<(Name, Name), Arc<Input<T>>>;
+
+/// The objects of one kind in a cluster. What is looked at is recorded, see [`crate::reads`].
+#[derive(Debug)]
+pub(crate) struct Table<'a, T> {
+    place: Place,
+    kind: &'static str,
+    rows: &'a ByName<T>,
+}
+
+impl<T> Clone for Table<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Table<'_, T> {}
+
+impl<'a, T> Table<'a, T> {
+    /// One object by namespace and name.
+    pub(crate) fn get(self, key: &(Name, Name)) -> Option<&'a Arc<Input<T>>> {
+        record(self.place, Thing::Object(self.kind, &key.0, &key.1));
+        self.rows.get(key)
+    }
+
+    /// All objects, in the order of namespaces and names.
+    pub(crate) fn values(self) -> impl Iterator<Item = &'a Arc<Input<T>>> {
+        record(self.place, Thing::Kind(self.kind));
+        self.rows.values()
+    }
+
+    /// The objects of a namespace, in the order of names.
+    pub(crate) fn in_namespace(self, namespace: &Name) -> impl Iterator<Item = &'a Arc<Input<T>>> {
+        record(self.place, Thing::Namespace(self.kind, namespace));
+        let from = (namespace.clone(), Name::default());
+        let namespace = namespace.clone();
+        self.rows.range(from..).take_while(move |((other, _), _)| *other == namespace).map(|(_, input)| input)
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        record(self.place, Thing::Kind(self.kind));
+        self.rows.is_empty()
+    }
+}
 
 /// One line per kind that translation reads whole: its table, and group and kind of the objects in it.
 macro_rules! tables {
@@ -40,8 +84,8 @@ macro_rules! tables {
 
         impl ClusterInput {
             $(
-                pub(crate) fn $table(&self) -> &ByName<$spec> {
-                    &self.tables.$table
+                pub(crate) fn $table(&self) -> Table<'_, $spec> {
+                    Table { place: self.place, kind: $kind, rows: &self.tables.$table }
                 }
             )+
         }

@@ -15,7 +15,7 @@ use meshrelay_snapshot::Name;
 pub(crate) use selectors::{Destination, Route, Subject};
 
 use crate::ResourceRef;
-use crate::input::{ByName, ClusterInput, Input, Ours};
+use crate::input::{ClusterInput, Input, Ours, Table};
 use crate::model::Model;
 use crate::report::{Code, Notes, Severity};
 
@@ -40,7 +40,7 @@ pub(crate) struct Book<K>(BTreeMap<Name, Vec<Arc<Policy<K>>>>);
 
 impl<K: Kind> Book<K> {
     /// The policies of all clusters, which `table` tells where to find.
-    pub(crate) fn resolve(model: &Model, table: impl Fn(&ClusterInput) -> &ByName<Ours<K>>) -> Self {
+    pub(crate) fn resolve(model: &Model, table: impl Fn(&ClusterInput) -> Table<'_, Ours<K>>) -> Self {
         let mut book: BTreeMap<Name, Vec<Arc<Policy<K>>>> = BTreeMap::new();
         for (cluster, input) in &model.clusters {
             for policy in table(input).values() {
