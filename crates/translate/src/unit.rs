@@ -26,6 +26,8 @@ pub enum UnitKind {
     RouteTable,
     /// Rules for clients of a destination.
     DestinationRule,
+    /// Who may call a Service, the workloads of a namespace or a gateway.
+    Access,
 }
 
 /// What names a unit: one context and one parent.

@@ -105,6 +105,16 @@ codes! {
     PolicyConflict = "MR0560",
     /// A policy selects nothing that its workspace owns.
     PolicyUnused = "MR0561",
+    /// An entry of a policy allows callers that are not known, and so allows nobody.
+    NoClient = "MR0580",
+    /// Policies say different things about connections to the same pods, and Istio applies one of them only.
+    TlsOverlap = "MR0581",
+    /// A port of a Service leads to a port of its pods by name, and no known workload has that name.
+    UnknownTargetPort = "MR0582",
+    /// Part of an access policy has no effect, because its workspace is isolated.
+    Isolated = "MR0583",
+    /// The pods of a workload that is to be trimmed cannot be told from those of one that is not.
+    TrimOverlap = "MR0584",
 }
 
 impl Code {

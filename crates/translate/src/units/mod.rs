@@ -3,6 +3,7 @@
 //! Each module resolves its parents into inputs that hold everything its units read, and translates an input into
 //! objects. A new kind of parent is a module here and a line in [`resolve`].
 
+pub(crate) mod access;
 pub(crate) mod destination_rule;
 pub(crate) mod east_west_gateway;
 pub(crate) mod external_service;
@@ -25,6 +26,7 @@ pub(crate) fn resolve(model: &Model, allocations: &mut Allocations, notes: &mut 
     let gateways = virtual_gateway::resolve(model, notes);
     let tables = route_table::resolve(model, &hosts, &gateways, notes);
     let rules = destination_rule::resolve(&tables);
+    let access = access::resolve(model, &hosts, notes);
     let mut inputs: Vec<Box<dyn ParentInput>> = Vec::new();
     inputs.extend(boxed(gateways.into_values()));
     inputs.extend(boxed(east_west));
@@ -32,6 +34,9 @@ pub(crate) fn resolve(model: &Model, allocations: &mut Allocations, notes: &mut 
     inputs.extend(boxed(external));
     inputs.extend(boxed(tables));
     inputs.extend(boxed(rules));
+    inputs.extend(boxed(access.services));
+    inputs.extend(boxed(access.namespaces));
+    inputs.extend(boxed(access.gateways));
     inputs
 }
 
