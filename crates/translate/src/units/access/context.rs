@@ -83,7 +83,8 @@ impl<'p, 'a> Place<'p, 'a> {
             let parent = service.reference(&self.cluster.name);
             let mut rulings = Vec::new();
             let mut speech = Speech::default();
-            let (mut in_mesh, mut in_cni) = (BTreeSet::new(), BTreeSet::new());
+            // A policy replaces isolation, in whichever layer it is enforced.
+            let mut claimed = BTreeSet::new();
             for (access, selectors) in &candidates {
                 let picked = self.picked(service, selectors);
                 if picked.is_empty() {
@@ -95,12 +96,7 @@ impl<'p, 'a> Place<'p, 'a> {
                 let layers = access.effect.layers(self.has_cilium);
                 let chosen = || ports.iter().enumerate().filter(|(index, _)| picked.contains(index));
                 if access.effect.is_enforced() {
-                    if layers.mesh {
-                        in_mesh.extend(picked.iter().copied());
-                    }
-                    if layers.cni {
-                        in_cni.extend(picked.iter().copied());
-                    }
+                    claimed.extend(picked.iter().copied());
                 }
                 if layers.mesh
                     && let Some(tls) = access.effect.tls
@@ -125,19 +121,20 @@ impl<'p, 'a> Place<'p, 'a> {
                     sources: access.sources.clone(),
                 });
             }
-            let gateway = self.gateways.iter().find(|gateway| {
-                gateway.service == *service.name() || selects(&service.spec.selector, &gateway.labels)
-            });
+            let gateway = self
+                .gateways
+                .iter()
+                .find(|gateway| gateway.service == *service.name() || selects(&service.spec.selector, &gateway.labels));
             if self.workspace.settings.isolation().is_some() {
                 match gateway {
-                    Some(gateway) if in_mesh.is_empty() => {
+                    Some(gateway) if claimed.is_empty() => {
                         opened.insert(&gateway.service);
                     }
                     Some(_) => {}
                     None => {
                         let (effect, sources) = isolation.of(self.workspace, &self.importers(service, &parent));
                         let layers = effect.layers(self.has_cilium);
-                        let left = |claimed: &BTreeSet<usize>, enforced: bool| -> Vec<PodPort> {
+                        let left = |enforced: bool| -> Vec<PodPort> {
                             let left = ports.iter().enumerate().filter(|(index, _)| !claimed.contains(index));
                             left.filter(|_| enforced).map(|(_, port)| port.clone()).collect()
                         };
@@ -148,7 +145,7 @@ impl<'p, 'a> Place<'p, 'a> {
                             }
                             speech.sources.extend(sources.iter().cloned());
                         }
-                        let (mesh, cni) = (left(&in_mesh, layers.mesh), left(&in_cni, layers.cni));
+                        let (mesh, cni) = (left(layers.mesh), left(layers.cni));
                         rulings.push(Ruling { effect, mesh, cni, names: BTreeMap::new(), sources });
                     }
                 }
@@ -172,7 +169,8 @@ impl<'p, 'a> Place<'p, 'a> {
         }
         let namespace = self.workloads(&context, tallies, &mut services, notes);
         self.meet(&mut services, notes);
-        all.services.extend(services.into_iter().map(|(access, speech)| ServiceAccess { peers: speech.end(), ..access }));
+        all.services
+            .extend(services.into_iter().map(|(access, speech)| ServiceAccess { peers: speech.end(), ..access }));
         all.namespaces.extend(namespace);
         for gateway in self.gateways.iter().filter(|gateway| opened.contains(&gateway.service)) {
             all.gateways.push(GatewayAccess {
@@ -186,7 +184,11 @@ impl<'p, 'a> Place<'p, 'a> {
     }
 
     /// Positions of the ports that any of the selectors picks.
-    fn picked(self, service: &Service, selectors: &[&meshrelay_api::selectors::DestinationSelector]) -> BTreeSet<usize> {
+    fn picked(
+        self,
+        service: &Service,
+        selectors: &[&meshrelay_api::selectors::DestinationSelector],
+    ) -> BTreeSet<usize> {
         let object = Subject {
             cluster: &self.cluster.name,
             namespace: self.namespace,

@@ -145,11 +145,12 @@ impl Grant {
     /// The identities that it names.
     pub(super) fn identities(&self) -> impl Iterator<Item = &String> {
         let clients = self.clients.iter().flatten();
-        clients.filter_map(|client| match &client.who {
-            Some(Who::These(principals)) => Some(&principals.identities),
-            _ => None,
-        })
-        .flatten()
+        clients
+            .filter_map(|client| match &client.who {
+                Some(Who::These(principals)) => Some(&principals.identities),
+                _ => None,
+            })
+            .flatten()
     }
 
     fn rule(&self, ports: &[String]) -> Rule {

@@ -203,9 +203,8 @@ fn doors(model: &Model, workspace: &Workspace, cluster: &ClusterInput) -> Doors 
         let gateway = cluster.gateways().get(&(gateway.namespace.clone(), gateway.name.clone()));
         let told = gateway.iter().flat_map(|gateway| &gateway.spec.service_account_refs);
         let workloads = cluster.workloads_in(&point.namespace).iter();
-        let behind = workloads.filter(|workload| {
-            !point.selector.is_empty() && selects(&point.selector, workload.spec.pod_labels())
-        });
+        let behind = workloads
+            .filter(|workload| !point.selector.is_empty() && selects(&point.selector, workload.spec.pod_labels()));
         let accounts = told.map(|account| Name::from(&account.name));
         let accounts: BTreeSet<Name> =
             accounts.chain(behind.map(|workload| Name::from(workload.spec.service_account()))).collect();

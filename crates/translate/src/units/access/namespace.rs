@@ -61,10 +61,8 @@ impl ParentInput for NamespaceAccess {
         for WorkloadRuling { labels, policy, effect, layers } in &self.rulings {
             let shapers = own.with([policy]);
             let key = &policy.key;
-            let identity: Vec<&str> = ["AccessPolicy", &policy.cluster, &key.namespace, &key.name]
-                .into_iter()
-                .chain(parts(labels))
-                .collect();
+            let identity: Vec<&str> =
+                ["AccessPolicy", &policy.cluster, &key.namespace, &key.name].into_iter().chain(parts(labels)).collect();
             let name = names::identified(&format!("accesspolicy-{}-{}", key.name, key.namespace), &identity);
             if layers.mesh {
                 emit_authorization(&mut emission, &self.context, &name, labels, effect, &[], &shapers);

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use meshrelay_api::references::DestinationKind;
-use meshrelay_api::security::{AccessConfig, AccessPolicySpec, Authorization, IdentitySelector, WorkloadObjectSelector};
+use meshrelay_api::security::{
+    AccessConfig, AccessPolicySpec, Authorization, IdentitySelector, WorkloadObjectSelector,
+};
 use meshrelay_api::selectors::DestinationSelector;
 use meshrelay_snapshot::Name;
 
@@ -67,7 +69,9 @@ impl Access {
         selectors
             .iter()
             .filter(move |selector| {
-                is(&selector.cluster, cluster) && is(&selector.namespace, namespace) && is(&selector.workspace, workspace)
+                is(&selector.cluster, cluster)
+                    && is(&selector.namespace, namespace)
+                    && is(&selector.workspace, workspace)
             })
             .map(|selector| &selector.labels)
     }
@@ -84,7 +88,10 @@ impl Access {
         };
         let is = |wanted: &str, found: &str| wanted.is_empty() || found == wanted;
         selectors.iter().filter(move |selector| {
-            selector.selector.as_ref().is_none_or(|selector| is(&selector.cluster, cluster) && is(&selector.namespace, namespace))
+            selector
+                .selector
+                .as_ref()
+                .is_none_or(|selector| is(&selector.cluster, cluster) && is(&selector.namespace, namespace))
         })
     }
 }
@@ -195,7 +202,8 @@ impl Reading<'_> {
     }
 
     fn note_what_needs_a_proxy(&mut self, effect: &Effect) {
-        let is_token = |client: &Client| !(client.request_principals.is_empty() && client.not_request_principals.is_empty());
+        let is_token =
+            |client: &Client| !(client.request_principals.is_empty() && client.not_request_principals.is_empty());
         let needs_proxy = |grant: &Grant| {
             grant.concerns_requests()
                 || grant.dry_run

@@ -102,8 +102,7 @@ impl Peers {
 
 /// Nothing is every pod of the namespace.
 fn selector(labels: &BTreeMap<Name, Name>) -> Option<MatchLabelsSelector> {
-    let match_labels: BTreeMap<_, _> =
-        labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    let match_labels: BTreeMap<_, _> = labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     (!match_labels.is_empty()).then_some(MatchLabelsSelector { match_labels })
 }
 
@@ -180,10 +179,7 @@ impl ParentInput for ServiceAccess {
 }
 
 /// The ports by the name of the object that is about them.
-fn by_name<'a>(
-    ports: &'a [PodPort],
-    name: impl Fn(&PodPort) -> &'a String,
-) -> BTreeMap<&'a String, Vec<&'a PodPort>> {
+fn by_name<'a>(ports: &'a [PodPort], name: impl Fn(&PodPort) -> &'a String) -> BTreeMap<&'a String, Vec<&'a PodPort>> {
     let mut all: BTreeMap<&String, Vec<&PodPort>> = BTreeMap::new();
     for port in ports {
         all.entry(name(port)).or_default().push(port);
