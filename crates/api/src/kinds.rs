@@ -88,6 +88,8 @@ macro_rules! kinds {
 kinds! {
     "admin.gloo.solo.io" "v2" in admin {
         KubernetesCluster, "kubernetesclusters", ["kc"], Management, KubernetesClusterSpec, KubernetesClusterStatus;
+        RateLimitServerConfig, "ratelimitserverconfigs", [], Anywhere, RateLimitServerConfigSpec, RateLimitServerConfigStatus;
+        RateLimitServerSettings, "ratelimitserversettings", [], Anywhere, RateLimitServerSettingsSpec, RateLimitServerSettingsStatus;
         RootTrustPolicy, "roottrustpolicies", ["rtp"], Management, RootTrustPolicySpec, RootTrustPolicyStatus;
         Workspace, "workspaces", ["ws"], Management, WorkspaceSpec, WorkspaceStatus;
         WorkspaceSettings, "workspacesettings", ["wss"], Anywhere, WorkspaceSettingsSpec, WorkspaceSettingsStatus;
@@ -113,9 +115,12 @@ kinds! {
     "security.policy.gloo.solo.io" "v2" in security {
         AccessPolicy, "accesspolicies", [], Anywhere, AccessPolicySpec, AccessPolicyStatus;
         CORSPolicy, "corspolicies", [], Anywhere, CorsPolicySpec, CorsPolicyStatus;
+        JWTPolicy, "jwtpolicies", [], Anywhere, JwtPolicySpec, JwtPolicyStatus;
     }
     "trafficcontrol.policy.gloo.solo.io" "v2" in traffic_control {
         MirrorPolicy, "mirrorpolicies", [], Anywhere, MirrorPolicySpec, MirrorPolicyStatus;
+        RateLimitClientConfig, "ratelimitclientconfigs", [], Anywhere, RateLimitClientConfigSpec, RateLimitClientConfigStatus;
+        RateLimitPolicy, "ratelimitpolicies", [], Anywhere, RateLimitPolicySpec, RateLimitPolicyStatus;
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) enum Thing<'a> {
     Label(&'a str, &'a str, &'a str),
     /// One object of a kind, by namespace and name.
     Object(&'a str, &'a str, &'a str),
+    /// The result for one resource: its cluster, kind, namespace and name.
+    Result(&'a str, &'a str, &'a str, &'a str),
 }
 
 type Key = (Place, u64);
@@ -111,11 +113,6 @@ impl Changes {
         for (key, value) in labels {
             self.add(place, Thing::Label(kind, key, value));
         }
-    }
-
-    /// Whether something changed.
-    pub(crate) fn has(&self, place: Place, thing: Thing<'_>) -> bool {
-        self.0.get(&place).is_some_and(|things| things.contains(&condensed(&thing)))
     }
 }
 

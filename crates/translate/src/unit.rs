@@ -1,6 +1,7 @@
 //! Units of translation.
 
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use meshrelay_snapshot::{ContentHash, Gvk, Name, Object};
@@ -66,7 +67,7 @@ pub(crate) type BatchId = (UnitKind, ResourceRef);
 
 /// Everything that the units of one parent read, resolved. `translate` sees nothing else, so that an equal fingerprint
 /// means an equal output.
-pub(crate) trait ParentInput {
+pub(crate) trait ParentInput: Debug + Send + Sync {
     /// What is remembered by.
     fn id(&self) -> BatchId;
 

@@ -2,6 +2,8 @@
 
 mod access_policy;
 mod cors_policy;
+mod jwt_policy;
 
 pub use access_policy::*;
 pub use cors_policy::*;
+pub use jwt_policy::*;

@@ -20,6 +20,7 @@ const SERVICE: &str = "Service";
 const NAMESPACE: &str = "Namespace";
 const NODE: &str = "Node";
 const WORKLOAD: &str = "Workload";
+const ANYTHING: &str = "";
 
 /// Everything that translation reads of one cluster. A pure function of its snapshot.
 #[derive(Debug)]
@@ -125,6 +126,7 @@ impl ClusterInput {
             let labels = [before.get(key), after.get(key)].into_iter().flatten().flat_map(|object| object.labels());
             // Services alone are looked up by label.
             let labels = labels.filter(|_| kind == SERVICE);
+            changes.add(place, Thing::Kind(ANYTHING));
             changes.add_object(place, kind, (&key.namespace, &key.name), labels);
         }
     }
@@ -149,11 +151,13 @@ impl ClusterInput {
 
     /// Every resource that users wrote for us, translated or not.
     pub(crate) fn written(&self) -> &[(Arc<Object>, Problem)] {
+        record(self.place, Thing::Kind(ANYTHING));
         &self.written
     }
 
     /// Other objects that cannot be read.
     pub(crate) fn unreadable(&self) -> &[(Arc<Object>, Problem)] {
+        record(self.place, Thing::Kind(ANYTHING));
         &self.unreadable
     }
 

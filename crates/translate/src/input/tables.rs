@@ -1,14 +1,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meshrelay_api::admin::{KubernetesClusterSpec, WorkspaceSettingsSpec, WorkspaceSpec};
+use meshrelay_api::admin::{
+    KubernetesClusterSpec, RateLimitServerConfigSpec, RateLimitServerSettingsSpec, WorkspaceSettingsSpec, WorkspaceSpec,
+};
 use meshrelay_api::internal::{DiscoveredCniSpec, DiscoveredGatewaySpec, MeshSpec};
 use meshrelay_api::networking::{
     ExternalEndpointSpec, ExternalServiceSpec, RouteTableSpec, VirtualDestinationSpec, VirtualGatewaySpec,
 };
 use meshrelay_api::resilience::{RetryTimeoutPolicySpec, TrimProxyConfigPolicySpec};
-use meshrelay_api::security::{AccessPolicySpec, CorsPolicySpec};
-use meshrelay_api::traffic_control::MirrorPolicySpec;
+use meshrelay_api::security::{AccessPolicySpec, CorsPolicySpec, JwtPolicySpec};
+use meshrelay_api::traffic_control::{MirrorPolicySpec, RateLimitClientConfigSpec, RateLimitPolicySpec};
 use meshrelay_snapshot::{Name, Object};
 
 use super::cluster::Problem;
@@ -111,7 +113,12 @@ tables! {
     trim_proxy_config_policies: "resilience.policy.gloo.solo.io" "TrimProxyConfigPolicy" Ours<TrimProxyConfigPolicySpec>;
     access_policies: "security.policy.gloo.solo.io" "AccessPolicy" Ours<AccessPolicySpec>;
     cors_policies: "security.policy.gloo.solo.io" "CORSPolicy" Ours<CorsPolicySpec>;
+    jwt_policies: "security.policy.gloo.solo.io" "JWTPolicy" Ours<JwtPolicySpec>;
     mirror_policies: "trafficcontrol.policy.gloo.solo.io" "MirrorPolicy" Ours<MirrorPolicySpec>;
+    rate_limit_policies: "trafficcontrol.policy.gloo.solo.io" "RateLimitPolicy" Ours<RateLimitPolicySpec>;
+    rate_limit_client_configs: "trafficcontrol.policy.gloo.solo.io" "RateLimitClientConfig" Ours<RateLimitClientConfigSpec>;
+    rate_limit_server_configs: "admin.gloo.solo.io" "RateLimitServerConfig" Ours<RateLimitServerConfigSpec>;
+    rate_limit_server_settings: "admin.gloo.solo.io" "RateLimitServerSettings" Ours<RateLimitServerSettingsSpec>;
 }
 
 pub(super) fn read<T: Decode>(object: &Arc<Object>, cache: &mut Cache, into: &mut ByName<T>) -> Problem {

@@ -7,6 +7,7 @@ use meshrelay_api::istio::destination_rule::Subset;
 use meshrelay_snapshot::ContentHash;
 
 use super::route_table::{RouteTable, subset_name};
+use crate::engine::Stage;
 use crate::fingerprint::fingerprint;
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
@@ -29,9 +30,9 @@ struct ClientRule {
 }
 
 /// The rules that the routes of all tables need. Several tables of a namespace share one rule per host.
-pub(crate) fn resolve(tables: &[RouteTable]) -> Vec<ClientRules> {
+pub(crate) fn gather(tables: &Stage<RouteTable>) -> Vec<ClientRules> {
     let mut all: BTreeMap<ResourceRef, ClientRules> = BTreeMap::new();
-    for table in tables {
+    for table in tables.values() {
         for placement in &table.placements {
             for target in placement.targets.all().filter(|target| !target.subset.is_empty()) {
                 let parent = &target.destination;

@@ -7,6 +7,7 @@ use meshrelay_api::istio::authorization_policy::{Condition, From, Operation, Rul
 use meshrelay_api::istio::peer_authentication::{MutualTls, MutualTlsMode};
 use meshrelay_api::security::TlsMode;
 
+use crate::fingerprint::Shared;
 use crate::model::{Pods, Principals};
 
 /// What is said.
@@ -123,7 +124,7 @@ pub(super) struct Client {
 pub(super) enum Who {
     /// Whoever has an identity.
     Anybody,
-    These(Principals),
+    These(Shared<Principals>),
 }
 
 impl Grant {

@@ -1,6 +1,7 @@
 //! AccessPolicies, each resolved once for all that it applies to.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -27,6 +28,13 @@ pub(super) struct Access {
     pub(super) effect: Shared<Effect>,
     pub(super) sources: Shared<Vec<ResourceRef>>,
     pub(super) targets: Targets,
+}
+
+impl Hash for Access {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // The targets follow from the policy.
+        (&self.policy, self.rank, &self.effect).hash(state);
+    }
 }
 
 /// What a policy applies to.
@@ -295,7 +303,7 @@ impl Reading<'_> {
                 self.say(Severity::Warning, Code::NoClient, text);
                 return None;
             }
-            client.who = Some(Who::These(principals));
+            client.who = Some(Who::These(Shared::new(principals)));
         } else if selector.request_identity_matcher.is_none() {
             client.who = Some(Who::Anybody);
         }

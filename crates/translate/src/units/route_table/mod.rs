@@ -19,7 +19,7 @@ use meshrelay_api::selectors::ObjectSelector;
 use meshrelay_snapshot::{ContentHash, Name};
 
 pub(crate) use destinations::Target;
-pub(crate) use resolve::resolve;
+pub(crate) use resolve::{list, resolve};
 pub(crate) use virtual_service::subset_name;
 
 use crate::fingerprint::{Shared, fingerprint};

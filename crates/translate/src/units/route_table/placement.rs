@@ -7,6 +7,7 @@ use meshrelay_api::selectors::ObjectSelector;
 use meshrelay_snapshot::Name;
 
 use super::{Applicant, ServedBy};
+use crate::engine::Stage;
 use crate::input::kube::selects;
 use crate::input::{ClusterInput, Input, Ours};
 use crate::model::{Model, Shareable, Viewer, Workspace};
@@ -28,7 +29,7 @@ pub(super) struct Place {
 
 pub(super) struct Table<'a> {
     pub(super) model: &'a Model,
-    pub(super) gateways: &'a BTreeMap<ResourceRef, VirtualGateway>,
+    pub(super) gateways: &'a Stage<VirtualGateway>,
     pub(super) cluster: &'a Name,
     pub(super) input: &'a Input<Ours<RouteTableSpec>>,
     /// The hosts that Istio takes.

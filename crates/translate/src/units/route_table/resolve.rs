@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meshrelay_api::networking::{FailureMode, RouteTableSpec};
@@ -9,70 +9,73 @@ use super::destinations::{Place, Target};
 use super::placement::Table;
 use super::{Placement, RouteTable, Targets};
 use crate::ResourceRef;
+use crate::engine::Stage;
 use crate::fingerprint::Shared;
 use crate::hostname::{self, Allowed};
+use crate::input::ClusterInput;
 use crate::model::{Model, Shareable};
 use crate::report::{Code, Finding, Notes, Severity};
 use crate::units::mesh_host::MeshHosts;
 use crate::units::virtual_gateway::VirtualGateway;
 
-/// All root tables that count.
+/// The tables of a cluster that count.
+pub(crate) fn list(model: &Model, cluster: &ClusterInput) -> BTreeSet<ResourceRef> {
+    model.counting(&cluster.name, cluster.route_tables().values())
+}
+
+/// One table, if it is a root.
 pub(crate) fn resolve(
     model: &Model,
     hosts: &MeshHosts,
-    gateways: &BTreeMap<ResourceRef, VirtualGateway>,
+    gateways: &Stage<VirtualGateway>,
+    parent: &ResourceRef,
     notes: &mut Notes,
-) -> Vec<RouteTable> {
-    let mut all = Vec::new();
-    for (cluster, input) in &model.clusters {
-        for table in input.route_tables().values() {
-            let Some(owner) = model.config_owner(cluster, table.namespace()) else { continue };
-            let parent = table.reference(cluster);
-            note_untranslated(&table.spec, &parent, notes);
-            if table.spec.hosts.is_empty() {
-                continue;
-            }
-            let viewers = model.viewers(Shareable::RouteTable, cluster, table, owner);
-            let good_hosts = good_hosts(&table.spec, &parent, notes);
-            let place = Table { model, gateways, cluster, input: table, hosts: &good_hosts, parent: &parent, owner };
-            let places = place.places(&viewers, notes);
-            // Contexts of one cluster and workspace see the same.
-            let mut known: BTreeMap<(Name, Name, bool), Shared<Targets>> = BTreeMap::new();
-            let mut placements = Vec::new();
-            for (context, place) in places {
-                let Some(workspace) = model.workspaces.get(&context.workspace) else { continue };
-                let seen_from = (context.cluster.clone(), context.workspace.clone(), place.is_mesh);
-                let targets = known.entry(seen_from).or_insert_with(|| {
-                    let place = Place {
-                        model,
-                        hosts,
-                        table: &parent,
-                        owner,
-                        cluster: &context.cluster,
-                        workspace,
-                        is_mesh: place.is_mesh,
-                    };
-                    Shared::new(targets(&table.spec, &place))
-                });
-                let served = good_hosts.iter().filter(|host| place.hosts.contains(*host));
-                placements.push(Placement {
-                    served_by: place.served_by.into_iter().collect(),
-                    hosts: served.cloned().collect(),
-                    targets: targets.clone(),
-                    sources: place.sources.iter().chain(model.sources(&context.workspace)).cloned().collect(),
-                    context,
-                });
-            }
-            all.push(RouteTable {
-                parent,
-                table: Arc::clone(table),
-                placements,
-                sources: model.sources(&owner.name).cloned().collect(),
-                federated_host_headers: model.options.federated_host_headers,
-            });
-        }
+) -> Option<RouteTable> {
+    let cluster = &parent.cluster;
+    let table = model.clusters.get(cluster)?.route_tables().get(&parent.place())?;
+    let owner = model.config_owner(cluster, table.namespace())?;
+    note_untranslated(&table.spec, parent, notes);
+    if table.spec.hosts.is_empty() {
+        return None;
     }
-    all
+    let viewers = model.viewers(Shareable::RouteTable, cluster, table, owner);
+    let good_hosts = good_hosts(&table.spec, parent, notes);
+    let place = Table { model, gateways, cluster, input: table, hosts: &good_hosts, parent, owner };
+    let places = place.places(&viewers, notes);
+    // Contexts of one cluster and workspace see the same.
+    let mut known: BTreeMap<(Name, Name, bool), Shared<Targets>> = BTreeMap::new();
+    let mut placements = Vec::new();
+    for (context, place) in places {
+        let Some(workspace) = model.workspaces.get(&context.workspace) else { continue };
+        let seen_from = (context.cluster.clone(), context.workspace.clone(), place.is_mesh);
+        let targets = known.entry(seen_from).or_insert_with(|| {
+            let place = Place {
+                model,
+                hosts,
+                table: parent,
+                owner,
+                cluster: &context.cluster,
+                workspace,
+                is_mesh: place.is_mesh,
+            };
+            Shared::new(targets(&table.spec, &place))
+        });
+        let served = good_hosts.iter().filter(|host| place.hosts.contains(*host));
+        placements.push(Placement {
+            served_by: place.served_by.into_iter().collect(),
+            hosts: served.cloned().collect(),
+            targets: targets.clone(),
+            sources: place.sources.iter().chain(model.sources(&context.workspace)).cloned().collect(),
+            context,
+        });
+    }
+    Some(RouteTable {
+        parent: parent.clone(),
+        table: Arc::clone(table),
+        placements,
+        sources: model.sources(&owner.name).cloned().collect(),
+        federated_host_headers: model.options.federated_host_headers,
+    })
 }
 
 /// The hosts that Istio takes; others are told.
