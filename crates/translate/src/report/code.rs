@@ -105,6 +105,16 @@ codes! {
     PolicyConflict = "MR0560",
     /// A policy selects nothing that its workspace owns.
     PolicyUnused = "MR0561",
+    /// Conditions of a delegated route and of what delegates to it cannot hold together.
+    Contradiction = "MR0570",
+    /// A route delegates to tables of which none is found.
+    NoDelegate = "MR0571",
+    /// Tables delegate to each other in a circle.
+    DelegationCycle = "MR0572",
+    /// A tree of tables has more routes than proxies can hold.
+    TooManyRoutes = "MR0573",
+    /// No root table delegates to a table without hosts.
+    NotDelegated = "MR0574",
     /// An entry of a policy allows callers that are not known, and so allows nobody.
     NoClient = "MR0580",
     /// Policies say different things about connections to the same pods, and Istio applies one of them only.

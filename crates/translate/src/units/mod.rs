@@ -12,7 +12,7 @@ mod protocol;
 pub(crate) mod route_table;
 pub(crate) mod virtual_gateway;
 
-use crate::engine::{Gathering, Round, Stage};
+use crate::engine::{Gathering, Round, Stage, Step};
 use crate::unit::UnitKind;
 use crate::vip::Allocations;
 
@@ -23,7 +23,9 @@ pub(crate) struct Stages {
     east_west_gateways: Gathering<east_west_gateway::EastWestGateway>,
     external_services: Stage<external_service::ExternalService>,
     virtual_gateways: Stage<virtual_gateway::VirtualGateway>,
+    delegated_tables: route_table::Children,
     route_tables: Stage<route_table::RouteTable>,
+    parent_tables: Step<()>,
     client_rules: Gathering<destination_rule::ClientRules>,
     access: access::Accesses,
 }
@@ -35,6 +37,8 @@ impl Default for Stages {
             east_west_gateways: Gathering::new(UnitKind::EastWestGateway, "east-west gateways"),
             external_services: Stage::new(UnitKind::ExternalService, "external services"),
             virtual_gateways: Stage::new(UnitKind::VirtualGateway, "virtual gateways"),
+            delegated_tables: route_table::Children::default(),
+            parent_tables: Step::new("parent tables"),
             route_tables: Stage::new(UnitKind::RouteTable, "route tables"),
             client_rules: Gathering::new(UnitKind::DestinationRule, "client rules"),
             access: access::Accesses::default(),
@@ -59,13 +63,15 @@ impl Stages {
             |cluster| virtual_gateway::list(model, cluster),
             |parent, notes| virtual_gateway::resolve(model, parent, notes),
         );
-        let gateways = &self.virtual_gateways;
+        self.delegated_tables.update(round);
+        let (gateways, children) = (&self.virtual_gateways, &self.delegated_tables);
         self.route_tables.update(
             round,
             |cluster| route_table::list(model, cluster),
-            |parent, notes| route_table::resolve(model, hosts, gateways, parent, notes),
+            |parent, notes| route_table::resolve(model, hosts, gateways, children, parent, notes),
         );
         let tables = &self.route_tables;
+        self.parent_tables.update(round, |notes| route_table::note_parents(tables, notes), |_, (), _| ());
         self.client_rules.update(round, |_| destination_rule::gather(tables));
         self.access.update(round, hosts);
     }
