@@ -96,6 +96,7 @@ kinds! {
         WorkspaceSettings, "workspacesettings", ["wss"], Anywhere, WorkspaceSettingsSpec, WorkspaceSettingsStatus;
     }
     "internal.gloo.solo.io" "v2" in internal {
+        DiscoveredCNI, "discoveredcnis", [], Agent, DiscoveredCniSpec, DiscoveredCniStatus;
         DiscoveredGateway, "discoveredgateways", ["dg"], Agent, DiscoveredGatewaySpec, DiscoveredGatewayStatus;
         IssuedCertificate, "issuedcertificates", ["ic"], Server, IssuedCertificateSpec, IssuedCertificateStatus;
         Mesh, "meshes", [], Agent, MeshSpec, MeshStatus;
@@ -110,8 +111,11 @@ kinds! {
     "resilience.policy.gloo.solo.io" "v2" in resilience {
         FaultInjectionPolicy, "faultinjectionpolicies", [], Anywhere, FaultInjectionPolicySpec, FaultInjectionPolicyStatus;
         RetryTimeoutPolicy, "retrytimeoutpolicies", [], Anywhere, RetryTimeoutPolicySpec, RetryTimeoutPolicyStatus;
+        TrimProxyConfigPolicy, "trimproxyconfigpolicies", [], Anywhere,
+            TrimProxyConfigPolicySpec, TrimProxyConfigPolicyStatus;
     }
     "security.policy.gloo.solo.io" "v2" in security {
+        AccessPolicy, "accesspolicies", [], Anywhere, AccessPolicySpec, AccessPolicyStatus;
         CORSPolicy, "corspolicies", [], Anywhere, CorsPolicySpec, CorsPolicyStatus;
         ExtAuthPolicy, "extauthpolicies", [], Anywhere, ExtAuthPolicySpec, ExtAuthPolicyStatus;
         JWTPolicy, "jwtpolicies", [], Anywhere, JwtPolicySpec, JwtPolicyStatus;

@@ -33,6 +33,8 @@ pub enum UnitKind {
     AuthConfig,
     /// What a server that counts requests is told.
     RateLimitConfig,
+    /// Who may call a Service, the workloads of a namespace or a gateway.
+    Access,
 }
 
 /// What names a unit: one context and one parent.

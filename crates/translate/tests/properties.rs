@@ -86,7 +86,9 @@ fn put() -> impl Strategy<Value = Value> {
         object("v1", "Service", namespace, name, json!({"selector": {"app": name}, "ports": ports}))
     });
     let workload = (namespace(), name(), name()).prop_map(|(namespace, name, account)| {
-        let template = json!({"metadata": {"labels": {"app": name}}, "spec": {"serviceAccountName": account}});
+        // Two workloads with the same pods.
+        let app = if name == "y-a" { "y" } else { name };
+        let template = json!({"metadata": {"labels": {"app": app}}, "spec": {"serviceAccountName": account}});
         object("apps/v1", "Deployment", namespace, name, json!({"template": template}))
     });
     let workspace = (name(), select(vec!["*", "c*", "c1"]), prop::sample::subsequence(NAMESPACES.to_vec(), 1..4))
@@ -95,14 +97,14 @@ fn put() -> impl Strategy<Value = Value> {
             let spec = json!({"workloadClusters": [{"name": clusters, "namespaces": namespaces}]});
             object("admin.gloo.solo.io/v2", "Workspace", "gloo-mesh", name, spec)
         });
-    let settings = (namespace(), select(vec!["x", "global"]), any::<bool>(), any::<bool>()).prop_map(
-        |(namespace, name, share, federate)| {
+    let settings = (namespace(), select(vec!["x", "global"]), any::<bool>(), any::<bool>(), any::<(bool, bool)>())
+        .prop_map(|(namespace, name, share, federate, (isolate, trim))| {
             let rules = if share { json!([{"workspaces": [{"name": "*"}]}]) } else { json!([]) };
-            let options = json!({"federation": {"enabled": federate, "hostSuffix": "global"}});
+            let options = json!({"federation": {"enabled": federate, "hostSuffix": "global"},
+                "serviceIsolation": {"enabled": isolate, "trimProxyConfig": true}, "trimAllProxyConfig": trim});
             let spec = json!({"importFrom": rules, "exportTo": rules, "options": options});
             object("admin.gloo.solo.io/v2", "WorkspaceSettings", namespace, name, spec)
-        },
-    );
+        });
     let table = (
         namespace(),
         name(),
@@ -151,9 +153,83 @@ fn put() -> impl Strategy<Value = Value> {
     prop_oneof![
         7 => prop_oneof![service, workload, workspace, settings, table, virtual_destination, external, gateway],
         2 => route_policy,
+        3 => prop_oneof![access(), account_or_network()],
+        2 => ext_auth(),
         2 => token_policy(),
-        3 => rate_limits()
+        3 => rate_limits(),
     ]
+}
+
+/// External authorization: policies for routes and Services, the servers, and the Service that is one by its name.
+fn ext_auth() -> impl Strategy<Value = Value> {
+    let server = (namespace(), name(), destination()).prop_map(|(namespace, name, destination)| {
+        let spec = json!({"destinationServer": destination});
+        object("admin.gloo.solo.io/v2", "ExtAuthServer", namespace, name, spec)
+    });
+    let service = namespace().prop_map(|namespace| {
+        let ports = json!([{"name": "grpc", "port": 8083}]);
+        let spec = json!({"selector": {"app": "auth"}, "ports": ports});
+        object("v1", "Service", namespace, "ext-auth-service", spec)
+    });
+    let targets = select(vec![
+        json!({}),
+        json!({"applyToRoutes": [{}]}),
+        json!({"applyToRoutes": [{"withDestinations": {}}]}),
+        json!({"applyToDestinations": [{"selector": {"labels": {"app": "y"}}}]}),
+        json!({"applyToDestinations": [{"selector": {"cluster": "c1"}, "port": {"number": 80}}]}),
+    ]);
+    let config = select(vec![
+        json!({"glooAuth": {"configs": [{"jwt": {}}]}}),
+        json!({"customAuth": {"contextExtensions": {"a": "b"}}}),
+        json!({}),
+    ]);
+    let policy = (namespace(), name(), targets, config, prop::option::of(reference())).prop_map(
+        |(namespace, name, mut spec, config, server)| {
+            spec["config"] = config;
+            if let Some(server) = server {
+                spec["config"]["server"] = server;
+            }
+            object("security.policy.gloo.solo.io/v2", "ExtAuthPolicy", namespace, name, spec)
+        },
+    );
+    prop_oneof![1 => server, 1 => service, 3 => policy]
+}
+
+/// Who may call what.
+fn access() -> impl Strategy<Value = Value> {
+    let clients = select(vec![
+        json!([{}]),
+        json!([{"serviceAccountSelector": {"namespace": "a"}}]),
+        json!([{"serviceAccountSelector": {"name": "x", "labels": {"app": "x"}}}]),
+        json!([{"serviceAccountSelector": {"workspace": "second"}}]),
+    ]);
+    let targets = select(vec![
+        json!({}),
+        json!({"applyToDestinations": [{"selector": {"labels": {"app": "y"}}}]}),
+        json!({"applyToWorkloads": [{"selector": {"labels": {"app": "y"}}}]}),
+        json!({"applyToWorkloads": [{}]}),
+    ]);
+    let tls = select(vec!["DISABLE", "PERMISSIVE", "STRICT"]);
+    (namespace(), name(), targets, clients, tls, any::<bool>()).prop_map(
+        |(namespace, name, targets, clients, tls, dry_run)| {
+            let authz = json!({"allowedClients": clients, "dryRun": dry_run});
+            let mut spec = json!({"config": {"authn": {"tlsMode": tls}, "authz": authz}});
+            spec.as_object_mut().unwrap().extend(targets.as_object().unwrap().clone());
+            object("security.policy.gloo.solo.io/v2", "AccessPolicy", namespace, name, spec)
+        },
+    )
+}
+
+/// What else decides about callers.
+fn account_or_network() -> impl Strategy<Value = Value> {
+    (namespace(), name(), any::<bool>()).prop_map(|(namespace, name, is_account)| {
+        if is_account {
+            object("v1", "ServiceAccount", namespace, name, json!({}))
+        } else {
+            let spec = json!({"provider": "CILIUM"});
+            object("internal.gloo.solo.io/v2", "DiscoveredCNI", "gloo-mesh", "cilium", spec)
+        }
+    })
 }
 
 /// Selectors of routes or Services, beside routes.

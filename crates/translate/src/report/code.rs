@@ -117,6 +117,16 @@ codes! {
     TooManyRoutes = "MR0573",
     /// No root table delegates to a table without hosts.
     NotDelegated = "MR0574",
+    /// An entry of a policy allows callers that are not known, and so allows nobody.
+    NoClient = "MR0580",
+    /// Policies say different things about connections to the same pods, and Istio applies one of them only.
+    TlsOverlap = "MR0581",
+    /// A port of a Service leads to a port of its pods by name, and no known workload has that name.
+    UnknownTargetPort = "MR0582",
+    /// Part of an access policy has no effect, because its workspace is isolated.
+    Isolated = "MR0583",
+    /// The pods of a workload that is to be trimmed cannot be told from those of one that is not.
+    TrimOverlap = "MR0584",
     /// No external auth server can be reached where a policy needs one; its routes are closed.
     NoAuthServer = "MR0585",
     /// Services behind one external auth server differ in name or namespace; only some know what a policy asks.

@@ -3,6 +3,7 @@
 //! Each module resolves its parents into inputs that hold everything its units read, and translates an input into
 //! objects. A new kind of parent is a module here, a field of [`Stages`] and a line in [`Stages::update`].
 
+pub(crate) mod access;
 pub(crate) mod destination_rule;
 pub(crate) mod east_west_gateway;
 pub(crate) mod external_service;
@@ -30,6 +31,7 @@ pub(crate) struct Stages {
     parent_tables: Step<()>,
     client_rules: Gathering<destination_rule::ClientRules>,
     http_filters: http_filters::HttpFilters,
+    access: access::Accesses,
 }
 
 impl Default for Stages {
@@ -45,6 +47,7 @@ impl Default for Stages {
             route_tables: Stage::new(UnitKind::RouteTable, "route tables"),
             client_rules: Gathering::new(UnitKind::DestinationRule, "client rules"),
             http_filters: http_filters::HttpFilters::default(),
+            access: access::Accesses::default(),
         }
     }
 }
@@ -78,5 +81,6 @@ impl Stages {
         self.parent_tables.update(round, |notes| route_table::note_parents(tables, notes), |_, (), _| ());
         self.client_rules.update(round, |_| destination_rule::gather(tables));
         self.http_filters.update(round, hosts, tables, policies);
+        self.access.update(round, hosts);
     }
 }

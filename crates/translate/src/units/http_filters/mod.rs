@@ -23,9 +23,9 @@ mod routes;
 
 use std::collections::BTreeMap;
 
-pub(crate) use caller::Caller;
+use caller::Caller;
 use chain::{AllChains, Chains};
-pub(crate) use effect::{Effect, Phase, Position};
+use effect::Effect;
 use ext_auth::AuthConfigs;
 use inbound::InboundFilters;
 use rate_limit::RateLimitConfigs;
