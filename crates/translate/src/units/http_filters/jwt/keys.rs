@@ -55,8 +55,9 @@ fn pem_keys(text: &str) -> Result<Vec<Value>, Problem> {
     let mut rest = text;
     while let Some((_, block)) = rest.split_once("-----BEGIN ") {
         let (label, block) = block.split_once("-----").ok_or("expected the end of a PEM label")?;
-        let (body, after) =
-            block.split_once(&format!("-----END {label}-----")).ok_or(format!("expected END {label} in the PEM"))?;
+        let (body, after) = block
+            .split_once(&format!("-----END {label}-----"))
+            .ok_or_else(|| format!("expected END {label} in the PEM"))?;
         rest = after;
         let body: String = body.split_whitespace().collect();
         let der = STANDARD.decode(body).map_err(|error| format!("expected base64 in the PEM, found {error}"))?;

@@ -76,7 +76,7 @@ fn in_force(
         };
         let target = caller.find(destination, &policy.source, owner).and_then(|target| {
             let is_whole = target.subset.is_empty();
-            is_whole.then_some(target).ok_or((Code::BadValue, "expected no subset of a Service".to_owned()))
+            is_whole.then_some(target).ok_or_else(|| (Code::BadValue, "expected no subset of a Service".to_owned()))
         });
         sources.extend(target.iter().map(|target| target.destination.clone()));
         servers.insert(name.clone(), target.map(|target| target.envoy_cluster()));
