@@ -63,11 +63,22 @@ const PER_ROUTE: &str = "type.googleapis.com/envoy.extensions.filters.http.ratel
 pub(super) fn effects(caller: &Caller<'_>, policy: &RateLimitPolicy, notes: &mut Notes) -> Vec<Effect> {
     let Some(owner) = caller.model.workspaces.get(&policy.workspace) else { return Vec::new() };
     in_force(caller, policy, owner, notes).unwrap_or_else(|(code, problem)| {
-        let unset = matches!(code, Code::NothingLimited | Code::NotTranslated);
-        let severity = if unset { Severity::Warning } else { Severity::Invalid };
+        let severity = severity(code);
         notes.say_in(&policy.source, caller.context, severity, code, format!("{problem}: nothing is limited"));
         Vec::new()
     })
+}
+
+/// How bad a finding is: a server that some proxies do not reach may be right for others.
+fn severity(code: Code) -> Severity {
+    match code {
+        Code::NothingLimited
+        | Code::NotTranslated
+        | Code::NoRateLimitServer
+        | Code::NotFederated
+        | Code::Unreachable => Severity::Warning,
+        _ => Severity::Invalid,
+    }
 }
 
 fn in_force(
@@ -91,14 +102,14 @@ fn in_force(
     let mut sources = vec![source.clone(), counted.clone()];
     sources.extend([&describer, &server.source].into_iter().flatten().cloned());
     if let (Some(settings), Err((code, problem))) = (&server.source, &server.target) {
-        notes.say_in(settings, caller.context, Severity::Invalid, *code, problem.clone());
+        notes.say_in(settings, caller.context, severity(*code), *code, problem.clone());
     }
     let target = match &server.target {
         Ok(target) => target,
         Err((code, problem)) if server.denies() => {
             let text =
                 format!("{}{problem}: requests are answered with status 403, as denyOnFail is set", server.place());
-            notes.say_in(source, caller.context, Severity::Invalid, *code, text);
+            notes.say_in(source, caller.context, severity(*code), *code, text);
             return Ok(vec![Effect::closed(WHY_CLOSED, sources)]);
         }
         Err((code, problem)) => return Err((*code, format!("{}{problem}", server.place()))),
@@ -122,8 +133,7 @@ fn in_force(
     let rate_limits = actions::descriptions(&limits, &id, place, &mut problems);
     let said_on = describer.as_ref().unwrap_or(source);
     for (code, text) in problems {
-        let severity = if code == Code::NotTranslated { Severity::Warning } else { Severity::Invalid };
-        notes.say(said_on, severity, code, text);
+        notes.say(said_on, severity(code), code, text);
     }
     if rate_limits.is_empty() {
         let text = "no request is described to the server, so that it counts nothing".to_owned();
