@@ -125,10 +125,9 @@ impl Inbound<'_> {
             let target = format!("port {} of {parent}", port.port);
             let Some(policy) = oldest(selecting.iter().copied(), &target, notes) else { continue };
             let protocol = spoken(port);
-            if policy.input.spec.services().is_some() {
-                if let Some(problem) = protocol.problem() {
-                    notes.say(&policy.source, Severity::Warning, Code::NotHttp, format!("{target} {problem}"));
-                }
+            let is_told = policy.input.spec.services().is_some();
+            if let Some(problem) = protocol.problem().filter(|_| is_told) {
+                notes.say(&policy.source, Severity::Warning, Code::NotHttp, format!("{target} {problem}"));
             }
             if protocol == Spoken::Other {
                 continue;

@@ -78,7 +78,10 @@ pub(super) fn effects(caller: &Caller<'_>, policy: &ExtAuthPolicy, notes: &mut N
         Ok(effect) => effect.into_iter().collect(),
         Err((code, problem)) => {
             let text = format!("{problem}: requests are answered with status 403");
-            let severity = if code == Code::NotTranslated { Severity::Warning } else { Severity::Invalid };
+            let severity = match code {
+                Code::NoAuthServer | Code::NotFederated | Code::Unreachable => Severity::Failed,
+                _ => Severity::Invalid,
+            };
             notes.say_in(&policy.source, caller.context, severity, code, text);
             vec![Effect::closed(WHY_CLOSED, vec![policy.source.clone()])]
         }
