@@ -31,6 +31,8 @@ pub enum UnitKind {
     HttpFilters,
     /// What a server that approves requests is told.
     AuthConfig,
+    /// What a server that counts requests is told.
+    RateLimitConfig,
     /// Who may call a Service, the workloads of a namespace or a gateway.
     Access,
 }

@@ -155,6 +155,8 @@ fn put() -> impl Strategy<Value = Value> {
         2 => route_policy,
         3 => prop_oneof![access(), account_or_network()],
         2 => ext_auth(),
+        2 => token_policy(),
+        3 => rate_limits(),
     ]
 }
 
@@ -228,6 +230,68 @@ fn account_or_network() -> impl Strategy<Value = Value> {
             object("internal.gloo.solo.io/v2", "DiscoveredCNI", "gloo-mesh", "cilium", spec)
         }
     })
+}
+
+/// Selectors of routes or Services, beside routes.
+fn select_targets() -> impl Strategy<Value = Value> {
+    (select_routes(), any::<bool>()).prop_map(|(mut spec, services)| {
+        if services {
+            spec["applyToDestinations"] = json!([{"selector": {"name": "y"}}]);
+        }
+        spec
+    })
+}
+
+fn phase() -> impl Strategy<Value = Value> {
+    select(vec![json!({}), json!({"preAuthz": {"priority": 1}}), json!({"postAuthz": {}})])
+}
+
+fn token_policy() -> impl Strategy<Value = Value> {
+    (namespace(), name(), select_targets(), phase(), destination(), 0..4_usize).prop_map(
+        |(namespace, name, mut spec, phase, keys, way)| {
+            let provider = match way {
+                0 => json!({"local": {"secretRef": {"key": "key"}}}),
+                1 => json!({"local": {"inline": json!({"kty": "oct", "k": "AA"}).to_string()}}),
+                _ => json!({"remote": {"url": "https://keys.mesh", "destinationRef": keys}}),
+            };
+            let claims = if way == 1 { json!([{"key": "a", "values": ["b"]}]) } else { json!([]) };
+            spec["config"] = json!({"providers": {"a": provider}, "phase": phase, "claims": claims});
+            object("security.policy.gloo.solo.io/v2", "JWTPolicy", namespace, name, spec)
+        },
+    )
+}
+
+/// Policies, what they name, and what names their servers.
+fn rate_limits() -> impl Strategy<Value = Value> {
+    let raw = json!({"rateLimits": [{"actions": [{"remoteAddress": {}}]}, {"setActions": [{"genericKey": {}}]}]});
+    let traffic_control = "trafficcontrol.policy.gloo.solo.io/v2";
+    let policy =
+        (namespace(), name(), select_targets(), phase(), reference(), reference(), prop::option::of(reference()))
+            .prop_map({
+                let raw = raw.clone();
+                move |(namespace, name, mut spec, phase, counted, settings, described)| {
+                    spec["config"] =
+                        json!({"phase": phase, "ratelimitServerConfig": counted, "serverSettings": settings});
+                    match described {
+                        Some(client) => spec["config"]["ratelimitClientConfig"] = client,
+                        None => spec["config"]["raw"] = raw.clone(),
+                    }
+                    object(traffic_control, "RateLimitPolicy", namespace, name, spec)
+                }
+            });
+    let client = (namespace(), name()).prop_map(move |(namespace, name)| {
+        object(traffic_control, "RateLimitClientConfig", namespace, name, json!({"raw": raw}))
+    });
+    let counted =
+        (namespace(), name(), prop::collection::vec(destination(), 0..3)).prop_map(|(namespace, name, servers)| {
+            let spec = json!({"destinationServers": servers, "raw": {"descriptors": [{"key": "remote_address"}]}});
+            object("admin.gloo.solo.io/v2", "RateLimitServerConfig", namespace, name, spec)
+        });
+    let settings = (namespace(), name(), destination(), any::<bool>()).prop_map(|(namespace, name, server, deny)| {
+        let spec = json!({"destinationServer": server, "denyOnFail": deny});
+        object("admin.gloo.solo.io/v2", "RateLimitServerSettings", namespace, name, spec)
+    });
+    prop_oneof![policy, client, counted, settings]
 }
 
 fn edit() -> impl Strategy<Value = Edit> {

@@ -133,6 +133,12 @@ codes! {
     AuthServersDiffer = "MR0586",
     /// A policy about requests selects a port that does not speak HTTP, or does not say so.
     NotHttp = "MR0587",
+    /// There is no rate limit server that proxies reach.
+    NoRateLimitServer = "MR0588",
+    /// A rate limit policy limits nothing: what is counted, or how requests are described, is missing.
+    NothingLimited = "MR0595",
+    /// Services behind one rate limit server differ in name or namespace, so that only the first counts.
+    RateLimitServersDiffer = "MR0596",
 }
 
 impl Code {

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use meshrelay_api::istio::virtual_service::HttpRoute;
 use meshrelay_api::references::{DestinationKind, DestinationReference};
 use meshrelay_api::resilience::{FaultInjectionPolicySpec, RetryTimeoutPolicySpec};
-use meshrelay_api::security::{CorsPolicySpec, ExtAuthPolicySpec};
+use meshrelay_api::security::{CorsPolicySpec, ExtAuthPolicySpec, JwtPolicySpec};
 use meshrelay_api::selectors::RouteSelector;
-use meshrelay_api::traffic_control::{HeaderManipulationPolicySpec, MirrorPolicySpec};
+use meshrelay_api::traffic_control::{HeaderManipulationPolicySpec, MirrorPolicySpec, RateLimitPolicySpec};
 use meshrelay_api::{Duration, Kind};
 
 use meshrelay_snapshot::{Gvk, ObjectKey};
@@ -138,6 +138,8 @@ route_policies! {
     headers: HeaderManipulationPolicySpec, header_manipulation_policies;
     mirror: MirrorPolicySpec, mirror_policies;
     ext_auth: ExtAuthPolicySpec, ext_auth_policies;
+    jwt: JwtPolicySpec, jwt_policies;
+    rate_limit: RateLimitPolicySpec, rate_limit_policies;
 }
 
 /// What policies select in the tree of a root table.

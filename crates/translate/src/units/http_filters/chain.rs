@@ -1,7 +1,7 @@
 //! The filters that the proxies of a namespace have.
 //!
-//! They are switched off there: only routes that say something to a filter pass it. So what one table needs never acts
-//! on the routes of another.
+//! They do nothing there, or are switched off: only routes that say something to a filter wake it. So what one table
+//! needs never acts on the routes of another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use meshrelay_snapshot::{ContentHash, Gvk, ObjectKey};
 use serde_json::Value;
 
 use super::effect::{Effect, Position, merge};
-use super::patch;
+use super::patch::{self, Routes};
 use crate::fingerprint::{Shared, fingerprint};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
@@ -37,7 +37,8 @@ pub(super) enum Listener {
 
 #[derive(Debug, Default, Hash)]
 struct Chain {
-    filters: BTreeMap<Position, Value>,
+    /// With their configuration, and what makes those pass requests that would act by themselves.
+    filters: BTreeMap<Position, (Value, Option<Value>)>,
     sources: BTreeSet<ResourceRef>,
 }
 
@@ -57,7 +58,11 @@ impl AllChains {
         let chain = self.0.entry(context.clone()).or_default().entry(listener).or_default();
         chain.sources.insert(table.clone());
         for effect in effects {
-            merge(chain.filters.entry(effect.position.clone()).or_default(), &effect.config);
+            let (config, pass) = chain.filters.entry(effect.position.clone()).or_default();
+            merge(config, &effect.config);
+            if pass.is_none() {
+                pass.clone_from(&effect.pass);
+            }
             chain.sources.extend(effect.sources.iter().cloned());
         }
     }
@@ -87,9 +92,16 @@ impl ParentInput for Chains {
                 Listener::Gateway { labels, port } => (PatchContext::Gateway, Some(labels), Some(*port)),
                 Listener::Sidecars => (PatchContext::SidecarOutbound, None, None),
             };
-            let filters = chain.filters.iter();
-            let install = filters.map(|(place, config)| patch::install(context, port, &place.name(), config, true));
-            let spec = patch::envoy_filter(labels, install.collect());
+            let mut patches = Vec::new();
+            let mut passes: BTreeMap<String, Value> = BTreeMap::new();
+            for (place, (config, pass)) in &chain.filters {
+                patches.push(patch::install(context, port, &place.name(), config, pass.is_some()));
+                passes.extend(pass.clone().map(|pass| (place.name(), pass)));
+            }
+            if !passes.is_empty() {
+                patches.push(patch::configure(context, &Routes::All, passes));
+            }
+            let spec = patch::envoy_filter(labels, patches);
             let shapers: Shapers = chain.sources.iter().chain([&self.parent]).collect();
             emission.emit(&self.context, &self.name(listener), &Body::new(&spec, shapers), Extra::default());
         }

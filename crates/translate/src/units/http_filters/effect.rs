@@ -1,5 +1,6 @@
 //! What a policy does to a route: a filter in the chain, and what the route says to it.
 
+use meshrelay_api::phases::{PhaseChoice, PrioritizedPhase};
 use serde_json::{Value, json};
 
 use super::ext_auth::Approval;
@@ -16,6 +17,17 @@ pub(crate) enum Phase {
     Authz,
     /// After external authorization.
     PostAuthz,
+}
+
+impl Phase {
+    /// Where a policy wants to stand, and its priority there.
+    pub(super) fn of(wanted: Option<&PrioritizedPhase>, default: Self) -> (Self, i32) {
+        match wanted.map(PrioritizedPhase::phase) {
+            Some(Ok(Some(PhaseChoice::PreAuthz(place)))) => (Self::PreAuthz, place.priority.unwrap_or_default()),
+            Some(Ok(Some(PhaseChoice::PostAuthz(place)))) => (Self::PostAuthz, place.priority.unwrap_or_default()),
+            _ => (default, 0),
+        }
+    }
 }
 
 /// One filter, by where it stands. Filters of one phase stand by priority, the lowest first, then by name.
@@ -48,6 +60,9 @@ pub(crate) struct Effect {
     pub(crate) config: Value,
     /// What the route adds, with its `@type`. It also switches the filter on there.
     pub(crate) route: Value,
+    /// For a filter that acts on routes that say nothing to it: what makes it pass their requests. It is off as well, but
+    /// a filter that is off on the first route of a request is missed when another filter has the route chosen anew.
+    pub(super) pass: Option<Value>,
     /// The policy and what else had a part.
     pub(crate) sources: Vec<ResourceRef>,
     /// What is asked of a server that approves requests.
@@ -55,8 +70,9 @@ pub(crate) struct Effect {
 }
 
 impl Effect {
-    pub(crate) fn new(position: Position, config: Value, route: Value, sources: Vec<ResourceRef>) -> Self {
-        Self { position, config, route, sources, approval: None }
+    /// Of a filter that does nothing on routes that say nothing to it.
+    pub(super) fn idle(position: Position, config: Value, route: Value, sources: Vec<ResourceRef>) -> Self {
+        Self { position, config, route, pass: None, sources, approval: None }
     }
 
     /// Answers every request with status 403: for a policy that cannot be put in force, as open routes would be worse.
@@ -67,7 +83,7 @@ impl Effect {
         let rules = json!({"action": "DENY", "policies": {why: anything}});
         let position = Position { phase: Phase::Closed, priority: 0, filter: "closed".to_owned() };
         let route = json!({"@type": format!("{RBAC}PerRoute"), "rbac": {"rules": rules}});
-        Self::new(position, json!({"@type": RBAC}), route, sources)
+        Self::idle(position, json!({"@type": RBAC}), route, sources)
     }
 }
 

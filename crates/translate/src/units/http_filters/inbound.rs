@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::effect::{Effect, Position, merge};
 use super::patch::{self, Routes};
-use super::{Caller, Effects, ext_auth};
+use super::{Caller, Effects, ext_auth, jwt, rate_limit};
 use crate::fingerprint::{Shared, fingerprint};
 use crate::input::kube::{ServicePort, ServiceSpec};
 use crate::input::{ClusterInput, Input, Theirs};
@@ -46,6 +46,8 @@ pub(crate) trait ServicePolicy: meshrelay_api::Kind {
 pub(super) fn gather(model: &Model, hosts: &MeshHosts, books: &RouteBooks, notes: &mut Notes) -> Vec<InboundFilters> {
     let mut all = Inbound { model, hosts, known: Effects::default(), services: BTreeMap::new() };
     all.add(&books.ext_auth, notes, ext_auth::effects);
+    all.add(&books.jwt, notes, jwt::effects);
+    all.add(&books.rate_limit, notes, rate_limit::effects);
     all.services.into_values().collect()
 }
 
@@ -239,7 +241,7 @@ impl ParentInput for InboundFilters {
                     patch::install(INBOUND, Some(*port), &name, config, false)
                 })
                 .collect();
-            patches.push(patch::configure(INBOUND, &Routes::To(*port), effects, &suffix));
+            patches.push(patch::configure(INBOUND, &Routes::To(*port), patch::said(effects, &suffix)));
             let spec = patch::envoy_filter(Some(&self.selector), patches);
             let shapers: Shapers = effects.iter().flat_map(|effect| &effect.sources).chain([&self.parent]).collect();
             let port = port.to_string();

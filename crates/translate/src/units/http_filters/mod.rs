@@ -3,8 +3,8 @@
 //! A policy that Istio has no words for becomes [`Effect`]s: each says which filter it needs where in the chain, with
 //! which configuration, and what a route adds. From them come
 //!
-//! - per namespace, the filters that its gateways (by port) and sidecars have, all switched off ([`Chains`]);
-//! - per table, what its routes say to the filters, which switches them on ([`RouteFilters`]);
+//! - per namespace, the filters that its gateways (by port) and sidecars have, none of which acts by itself ([`Chains`]);
+//! - per table, what its routes say to the filters, which wakes them ([`RouteFilters`]);
 //! - per Service, the filters before its workloads, for policies that select destinations ([`InboundFilters`]).
 //!
 //! A new kind of policy is a module here with a function from a policy and a [`Caller`] to effects, and a line in
@@ -14,8 +14,11 @@ mod caller;
 mod chain;
 mod effect;
 mod ext_auth;
+mod header;
 mod inbound;
+mod jwt;
 mod patch;
+mod rate_limit;
 mod routes;
 
 use std::collections::BTreeMap;
@@ -25,6 +28,7 @@ use chain::{AllChains, Chains};
 use effect::Effect;
 use ext_auth::AuthConfigs;
 use inbound::InboundFilters;
+use rate_limit::RateLimitConfigs;
 use routes::RouteFilters;
 
 use super::mesh_host::MeshHosts;
@@ -43,6 +47,7 @@ pub(crate) struct HttpFilters {
     chains: Gathering<Chains>,
     inbound: Gathering<InboundFilters>,
     auth_configs: Gathering<AuthConfigs>,
+    rate_limit_configs: Gathering<RateLimitConfigs>,
 }
 
 impl Default for HttpFilters {
@@ -52,6 +57,7 @@ impl Default for HttpFilters {
             chains: Gathering::new(UnitKind::HttpFilters, "chains of filters"),
             inbound: Gathering::new(UnitKind::HttpFilters, "filters of services"),
             auth_configs: Gathering::new(UnitKind::AuthConfig, "auth configs"),
+            rate_limit_configs: Gathering::new(UnitKind::RateLimitConfig, "rate limit configs"),
         }
     }
 }
@@ -84,6 +90,7 @@ impl HttpFilters {
             let effects = effects.chain(inbound.values().flat_map(|service| service.ports.values().flatten()));
             ext_auth::gather(model, effects.filter_map(|effect| effect.approval.as_ref()), notes)
         });
+        self.rate_limit_configs.update(round, |notes| rate_limit::gather(model, hosts, notes));
     }
 }
 
@@ -97,6 +104,12 @@ fn on_route(
     let mut effects = Vec::new();
     if let Some(policy) = &policies.ext_auth {
         effects.extend(known.of(&policy.source, caller, || ext_auth::effects(caller, policy, notes)));
+    }
+    if let Some(policy) = &policies.jwt {
+        effects.extend(known.of(&policy.source, caller, || jwt::effects(caller, policy, notes)));
+    }
+    if let Some(policy) = &policies.rate_limit {
+        effects.extend(known.of(&policy.source, caller, || rate_limit::effects(caller, policy, notes)));
     }
     effects
 }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use meshrelay_api::admin::ExtAuthServerSpec;
-use meshrelay_api::references::{DestinationReference, ObjectReference};
-use meshrelay_api::selectors::PortSelector;
+use meshrelay_api::references::ObjectReference;
 use meshrelay_snapshot::{Gvk, Name, ObjectKey};
 
 use super::{ExtAuthPolicy, filter};
@@ -12,13 +11,16 @@ use crate::ResourceRef;
 use crate::input::{Input, Ours};
 use crate::model::{Model, Workspace};
 use crate::report::{Code, Finding};
-use crate::units::http_filters::caller::Caller;
+use crate::units::http_filters::caller::{Caller, DefaultService};
 use crate::units::route_table::Target;
 
-/// Name of the Service that approves where nobody says otherwise, the namespace that is preferred, and its port.
-const DEFAULT_SERVICE: &str = "ext-auth-service";
-const DEFAULT_NAMESPACE: &str = "gloo-mesh";
-const DEFAULT_PORT: (&str, u32) = ("grpc", 8083);
+/// The Service that approves where nobody says otherwise.
+const DEFAULT: DefaultService = DefaultService {
+    name: "ext-auth-service",
+    port: ("grpc", 8083),
+    instead_of: "an ExtAuthServer",
+    code: Code::NoAuthServer,
+};
 
 /// The server of a policy, as some proxies reach it.
 pub(super) struct Server {
@@ -45,7 +47,7 @@ impl Server {
             None => of_workspace(model, owner),
         };
         let Some((source, settings)) = found else {
-            let target = default_service(caller, &policy.source, owner)?;
+            let target = caller.default_service(&DEFAULT, &policy.source, owner)?;
             return Ok(Self { source: None, settings: None, target });
         };
         // A server may be named from other workspaces; what it stands for is seen by its own.
@@ -55,7 +57,7 @@ impl Server {
             return Err(of_server(flaw));
         }
         let target = match &settings.spec.destination_server {
-            None => default_service(caller, &source, owner)?,
+            None => caller.default_service(&DEFAULT, &source, owner)?,
             Some(destination) => caller.find(destination, &source, owner).map_err(of_server)?,
         };
         Ok(Self { source: Some(source), settings: Some(settings), target })
@@ -103,44 +105,4 @@ fn of_workspace(model: &Model, owner: &Workspace) -> Option<Found> {
     });
     let oldest = own.min_by_key(|(cluster, server)| server.age(cluster));
     oldest.map(|(cluster, server)| (server.reference(cluster), Arc::clone(server)))
-}
-
-/// The Service that approves where nobody says otherwise: in the proxies' own cluster if there is one.
-fn default_service(caller: &Caller<'_>, named_by: &ResourceRef, owner: &Workspace) -> Result<Target, Finding> {
-    let here = &caller.context.cluster;
-    let mut clusters: Vec<_> = caller.model.clusters.iter().collect();
-    clusters.sort_by_key(|(cluster, _)| *cluster != here);
-    let mut problem = None;
-    for (cluster, input) in clusters {
-        let mut namespaces: Vec<&Name> = input.namespaces().keys().collect();
-        namespaces.sort_by_key(|namespace| *namespace != DEFAULT_NAMESPACE);
-        for namespace in namespaces {
-            let Some(service) = input.services().get(&(namespace.clone(), DEFAULT_SERVICE.into())) else { continue };
-            let (name, number) = DEFAULT_PORT;
-            let ports = &service.spec.ports;
-            let port = if ports.iter().any(|port| port.name == name) {
-                Some(PortSelector { number: None, name: Some(name.to_owned()) })
-            } else {
-                let is_there = ports.iter().any(|port| port.port == number);
-                is_there.then_some(PortSelector { number: Some(number), name: None })
-            };
-            let reference = ObjectReference {
-                name: DEFAULT_SERVICE.to_owned(),
-                namespace: namespace.to_string(),
-                cluster: cluster.to_string(),
-            };
-            let destination = DestinationReference { r#ref: Some(reference), port, ..DestinationReference::default() };
-            match caller.find(&destination, named_by, owner) {
-                Ok(target) => return Ok(target),
-                Err(found) => problem = problem.or(Some(found)),
-            }
-        }
-    }
-    let text = format!(
-        "expected an ExtAuthServer in workspace {}, or a Service {DEFAULT_SERVICE} that it sees and the proxies of \
-         cluster {here} reach",
-        owner.name
-    );
-    let text = problem.map_or_else(|| text.clone(), |(_, problem)| format!("{text}, but {problem}"));
-    Err((Code::NoAuthServer, text))
 }
