@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meshrelay_api::istio::envoy_filter::PatchContext;
 use meshrelay_snapshot::{ContentHash, Gvk, ObjectKey};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::effect::{Effect, Position, merge};
+use super::effect::{Effect, Phase, Position, merge};
 use super::patch::{self, Routes};
 use crate::fingerprint::{Shared, fingerprint};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
+use crate::report::{Code, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::{ContextId, ResourceRef};
 
@@ -39,7 +40,41 @@ pub(super) enum Listener {
 struct Chain {
     /// With their configuration, and what makes those pass requests that would act by themselves.
     filters: BTreeMap<Position, (Value, Option<Value>)>,
+    /// Policies that let their filter have another route chosen.
+    choosing: BTreeMap<Position, BTreeSet<ResourceRef>>,
     sources: BTreeSet<ResourceRef>,
+}
+
+impl Chain {
+    /// A route that is chosen after external authorization could be one that demands it, where the first did not: no other
+    /// route is chosen there, but by the server itself. Returns the policies that wanted one.
+    fn keep_routes(&mut self) -> BTreeSet<ResourceRef> {
+        let asks = self.filters.iter().any(|(_, (_, pass))| pass.is_some());
+        let is_late = |position: &Position| asks && position.phase > Phase::Authz;
+        let mut kept = BTreeSet::new();
+        for (position, policies) in std::mem::take(&mut self.choosing).into_iter().filter(|(place, _)| is_late(place)) {
+            if let Some((config, _)) = self.filters.get_mut(&position) {
+                choosers(config).into_iter().for_each(|chooser| {
+                    chooser.remove(CHOOSES);
+                });
+                kept.extend(policies);
+            }
+        }
+        kept
+    }
+}
+
+/// What lets a filter have another route chosen.
+const CHOOSES: &str = "clearRouteCache";
+
+/// The parts of a filter's configuration that let it have another route chosen: its own, and those of its providers.
+fn choosers(config: &mut Value) -> Vec<&mut Map<String, Value>> {
+    let Value::Object(own) = config else { return Vec::new() };
+    if own.contains_key(CHOOSES) {
+        return vec![own];
+    }
+    let providers = own.get_mut("providers").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut);
+    providers.filter_map(Value::as_object_mut).filter(|provider| provider.contains_key(CHOOSES)).collect()
 }
 
 /// What all tables need, by namespace.
@@ -63,16 +98,25 @@ impl AllChains {
             if pass.is_none() {
                 pass.clone_from(&effect.pass);
             }
+            if !choosers(config).is_empty() {
+                chain.choosing.entry(effect.position.clone()).or_default().extend(effect.sources.first().cloned());
+            }
             chain.sources.extend(effect.sources.iter().cloned());
         }
     }
 
-    pub(super) fn finish(self) -> Vec<Chains> {
-        let chains = |(context, chains): (ContextId, _)| {
+    /// The chains, and what there is to say about policies.
+    pub(super) fn finish(self, notes: &mut Notes) -> Vec<Chains> {
+        let mut chains = |(context, mut chains): (ContextId, BTreeMap<Listener, Chain>)| {
+            for policy in chains.values_mut().flat_map(Chain::keep_routes) {
+                let text = "a claim cannot have another route chosen after external authorization: that route could be \
+                            one that demands it";
+                notes.say_in(&policy, &context, Severity::Warning, Code::RouteKept, text);
+            }
             let key = ObjectKey::new(Gvk::new("", "v1", "Namespace"), "", context.namespace.clone());
             Chains { parent: ResourceRef { cluster: context.cluster.clone(), key }, context, chains }
         };
-        self.0.into_iter().map(chains).collect()
+        self.0.into_iter().map(&mut chains).collect()
     }
 }
 

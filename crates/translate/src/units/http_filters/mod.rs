@@ -78,10 +78,10 @@ impl HttpFilters {
             |parent, notes| routes::resolve(model, hosts, tables.get(parent)?, notes),
         );
         let routes = &self.routes;
-        self.chains.update(round, |_| {
+        self.chains.update(round, |notes| {
             let mut chains = AllChains::default();
             routes.values().for_each(|table| table.need(&mut chains));
-            chains.finish()
+            chains.finish(notes)
         });
         self.inbound.update(round, |notes| inbound::gather(model, hosts, books, notes));
         let inbound = &self.inbound;
