@@ -135,7 +135,7 @@ codes! {
     NotHttp = "MR0587",
     /// There is no rate limit server that proxies reach.
     NoRateLimitServer = "MR0588",
-    /// A policy does not have another route chosen, because external authorization that the route demands comes later.
+    /// A policy does not have another route chosen, because external authorization that the route demands came before.
     RouteKept = "MR0589",
     /// A rate limit policy limits nothing: what is counted, or how requests are described, is missing.
     NothingLimited = "MR0595",

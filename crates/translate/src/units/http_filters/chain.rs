@@ -9,8 +9,8 @@ use meshrelay_api::istio::envoy_filter::PatchContext;
 use meshrelay_snapshot::{ContentHash, Gvk, ObjectKey};
 use serde_json::{Map, Value};
 
-use super::effect::{Effect, Position, merge};
-use super::patch;
+use super::effect::{Effect, Phase, Position, merge};
+use super::patch::{self, Routes};
 use crate::fingerprint::{Shared, fingerprint};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
@@ -38,22 +38,21 @@ pub(super) enum Listener {
 
 #[derive(Debug, Default, Hash)]
 struct Chain {
-    /// With their configuration, and whether they have to be switched off.
-    filters: BTreeMap<Position, (Value, bool)>,
+    /// With their configuration, and what makes those pass requests that would act by themselves.
+    filters: BTreeMap<Position, (Value, Option<Value>)>,
     /// Policies that let their filter have another route chosen.
     choosing: BTreeMap<Position, BTreeSet<ResourceRef>>,
     sources: BTreeSet<ResourceRef>,
 }
 
 impl Chain {
-    /// A route that is chosen late would not pass the filters that are switched off for the first one, such as external
-    /// authorization. Before such filters, no other route is chosen. Returns the policies that wanted one.
+    /// A route that is chosen after external authorization could be one that demands it, where the first did not: no other
+    /// route is chosen there, but by the server itself. Returns the policies that wanted one.
     fn keep_routes(&mut self) -> BTreeSet<ResourceRef> {
-        let Some(last) = self.filters.iter().rfind(|(_, (_, is_off))| *is_off).map(|(last, _)| last.clone()) else {
-            return BTreeSet::new();
-        };
+        let asks = self.filters.iter().any(|(_, (_, pass))| pass.is_some());
+        let is_late = |position: &Position| asks && position.phase > Phase::Authz;
         let mut kept = BTreeSet::new();
-        for (position, policies) in std::mem::take(&mut self.choosing).into_iter().filter(|(place, _)| *place < last) {
+        for (position, policies) in std::mem::take(&mut self.choosing).into_iter().filter(|(place, _)| is_late(place)) {
             if let Some((config, _)) = self.filters.get_mut(&position) {
                 choosers(config).into_iter().for_each(|chooser| {
                     chooser.remove(CHOOSES);
@@ -94,9 +93,11 @@ impl AllChains {
         let chain = self.0.entry(context.clone()).or_default().entry(listener).or_default();
         chain.sources.insert(table.clone());
         for effect in effects {
-            let (config, is_off) = chain.filters.entry(effect.position.clone()).or_default();
+            let (config, pass) = chain.filters.entry(effect.position.clone()).or_default();
             merge(config, &effect.config);
-            *is_off |= effect.is_eager;
+            if pass.is_none() {
+                pass.clone_from(&effect.pass);
+            }
             if !choosers(config).is_empty() {
                 chain.choosing.entry(effect.position.clone()).or_default().extend(effect.sources.first().cloned());
             }
@@ -108,8 +109,8 @@ impl AllChains {
     pub(super) fn finish(self, notes: &mut Notes) -> Vec<Chains> {
         let mut chains = |(context, mut chains): (ContextId, BTreeMap<Listener, Chain>)| {
             for policy in chains.values_mut().flat_map(Chain::keep_routes) {
-                let text = "a claim or an answer cannot have another route chosen where external authorization comes \
-                            later: that route could be one that demands it";
+                let text = "a claim cannot have another route chosen after external authorization: that route could be \
+                            one that demands it";
                 notes.say_in(&policy, &context, Severity::Warning, Code::RouteKept, text);
             }
             let key = ObjectKey::new(Gvk::new("", "v1", "Namespace"), "", context.namespace.clone());
@@ -135,10 +136,16 @@ impl ParentInput for Chains {
                 Listener::Gateway { labels, port } => (PatchContext::Gateway, Some(labels), Some(*port)),
                 Listener::Sidecars => (PatchContext::SidecarOutbound, None, None),
             };
-            let filters = chain.filters.iter();
-            let install =
-                filters.map(|(place, (config, is_off))| patch::install(context, port, &place.name(), config, *is_off));
-            let spec = patch::envoy_filter(labels, install.collect());
+            let mut patches = Vec::new();
+            let mut passes: BTreeMap<String, Value> = BTreeMap::new();
+            for (place, (config, pass)) in &chain.filters {
+                patches.push(patch::install(context, port, &place.name(), config, pass.is_some()));
+                passes.extend(pass.clone().map(|pass| (place.name(), pass)));
+            }
+            if !passes.is_empty() {
+                patches.push(patch::configure(context, &Routes::All, passes));
+            }
+            let spec = patch::envoy_filter(labels, patches);
             let shapers: Shapers = chain.sources.iter().chain([&self.parent]).collect();
             emission.emit(&self.context, &self.name(listener), &Body::new(&spec, shapers), Extra::default());
         }

@@ -60,9 +60,9 @@ pub(crate) struct Effect {
     pub(crate) config: Value,
     /// What the route adds, with its `@type`. It also switches the filter on there.
     pub(crate) route: Value,
-    /// Whether the filter acts on routes that say nothing to it, so that it has to be switched off there. A filter that
-    /// is switched off for the first route of a request is not there when another route is chosen later.
-    pub(super) is_eager: bool,
+    /// For a filter that acts on routes that say nothing to it: what makes it pass their requests. It is off as well, but
+    /// a filter that is off on the first route of a request is missed when another filter has the route chosen anew.
+    pub(super) pass: Option<Value>,
     /// The policy and what else had a part.
     pub(crate) sources: Vec<ResourceRef>,
     /// What is asked of a server that approves requests.
@@ -70,13 +70,9 @@ pub(crate) struct Effect {
 }
 
 impl Effect {
-    pub(crate) fn new(position: Position, config: Value, route: Value, sources: Vec<ResourceRef>) -> Self {
-        Self { position, config, route, is_eager: true, sources, approval: None }
-    }
-
     /// Of a filter that does nothing on routes that say nothing to it.
     pub(super) fn idle(position: Position, config: Value, route: Value, sources: Vec<ResourceRef>) -> Self {
-        Self { is_eager: false, ..Self::new(position, config, route, sources) }
+        Self { position, config, route, pass: None, sources, approval: None }
     }
 
     /// Answers every request with status 403: for a policy that cannot be put in force, as open routes would be worse.

@@ -127,10 +127,9 @@ impl Inbound<'_> {
             let target = format!("port {} of {parent}", port.port);
             let Some(policy) = oldest(selecting.iter().copied(), &target, notes) else { continue };
             let protocol = spoken(port);
-            if policy.input.spec.services().is_some() {
-                if let Some(problem) = protocol.problem() {
-                    notes.say(&policy.source, Severity::Warning, Code::NotHttp, format!("{target} {problem}"));
-                }
+            let is_told = policy.input.spec.services().is_some();
+            if let Some(problem) = protocol.problem().filter(|_| is_told) {
+                notes.say(&policy.source, Severity::Warning, Code::NotHttp, format!("{target} {problem}"));
             }
             if protocol == Spoken::Other {
                 continue;
@@ -242,7 +241,7 @@ impl ParentInput for InboundFilters {
                     patch::install(INBOUND, Some(*port), &name, config, false)
                 })
                 .collect();
-            patches.push(patch::configure(INBOUND, &Routes::To(*port), effects, &suffix));
+            patches.push(patch::configure(INBOUND, &Routes::To(*port), patch::said(effects, &suffix)));
             let spec = patch::envoy_filter(Some(&self.selector), patches);
             let shapers: Shapers = effects.iter().flat_map(|effect| &effect.sources).chain([&self.parent]).collect();
             let port = port.to_string();

@@ -48,35 +48,39 @@ pub(super) enum Routes<'a> {
     Named(&'a str),
     /// All that lead to a port of the proxy's own pod.
     To(u32),
+    /// All that say nothing else.
+    All,
 }
 
-/// Tells the filters of some routes what these want of them. `suffix` is that of the filters' names.
-pub(super) fn configure(
-    context: PatchContext,
-    routes: &Routes<'_>,
-    effects: &[Shared<Effect>],
-    suffix: &str,
-) -> ConfigPatch {
+/// What some effects make routes say to filters. `suffix` is that of the filters' names.
+pub(super) fn said(effects: &[Shared<Effect>], suffix: &str) -> BTreeMap<String, Value> {
     let mut filters: BTreeMap<String, Value> = BTreeMap::new();
     for effect in effects {
         let name = format!("{}{suffix}", effect.position.name());
         merge(filters.entry(name).or_default(), &effect.route);
     }
-    let routes = match routes {
-        Routes::Named(name) => RouteConfigurationMatch {
-            vhost: Some(VirtualHostMatch {
-                route: Some(RouteMatch { name: Some((*name).to_owned()), action: None }),
-                ..VirtualHostMatch::default()
-            }),
-            ..RouteConfigurationMatch::default()
-        },
-        Routes::To(port) => RouteConfigurationMatch { port_number: Some(*port), ..RouteConfigurationMatch::default() },
+    filters
+}
+
+/// Tells filters, by name, what some routes want of them.
+pub(super) fn configure(context: PatchContext, routes: &Routes<'_>, filters: BTreeMap<String, Value>) -> ConfigPatch {
+    let (apply_to, route_configuration) = match routes {
+        Routes::Named(name) => {
+            let route = Some(RouteMatch { name: Some((*name).to_owned()), action: None });
+            let vhost = Some(VirtualHostMatch { route, ..VirtualHostMatch::default() });
+            (ApplyTo::HttpRoute, Some(RouteConfigurationMatch { vhost, ..RouteConfigurationMatch::default() }))
+        }
+        Routes::To(port) => {
+            let port_number = Some(*port);
+            (ApplyTo::HttpRoute, Some(RouteConfigurationMatch { port_number, ..RouteConfigurationMatch::default() }))
+        }
+        Routes::All => (ApplyTo::RouteConfiguration, None),
     };
     ConfigPatch {
-        apply_to: Some(ApplyTo::HttpRoute),
+        apply_to: Some(apply_to),
         r#match: Some(ConfigObjectMatch {
             context: Some(context),
-            route_configuration: Some(routes),
+            route_configuration,
             ..ConfigObjectMatch::default()
         }),
         patch: Some(Patch {

@@ -107,7 +107,9 @@ impl ParentInput for RouteFilters {
             let mut sources: BTreeSet<&ResourceRef> = BTreeSet::from([&self.parent]);
             for (name, effects) in &place.routes {
                 let contexts = contexts.iter().map(|at_sidecars| context(*at_sidecars));
-                patches.extend(contexts.map(|context| patch::configure(context, &Routes::Named(name), effects, "")));
+                patches.extend(
+                    contexts.map(|context| patch::configure(context, &Routes::Named(name), patch::said(effects, ""))),
+                );
                 sources.extend(effects.iter().flat_map(|effect| &effect.sources));
             }
             let spec = patch::envoy_filter(place.labels.as_ref(), patches);

@@ -2,6 +2,7 @@
 
 use meshrelay_api::Duration;
 use meshrelay_api::admin::{ExtAuthHttpService, ExtAuthServerSpec};
+use meshrelay_api::references::DestinationKind;
 use serde_json::{Value, json};
 
 use crate::report::{Code, Finding};
@@ -101,9 +102,24 @@ fn is_status(code: u32) -> bool {
         | 500..=508 | 510 | 511)
 }
 
-/// What is wrong with a server's settings, beyond where it is; defaults take the place of that.
+/// Why a server cannot be asked at all, wherever it is.
+pub(super) fn flaw(spec: &ExtAuthServerSpec) -> Option<Finding> {
+    let kind = spec.destination_server.as_ref().map(|destination| &destination.kind);
+    if kind == Some(&DestinationKind::ExternalService) {
+        let text = "spec.destinationServer.kind: expected SERVICE or VIRTUAL_DESTINATION, found EXTERNAL_SERVICE";
+        return Some((Code::BadValue, text.to_owned()));
+    }
+    let prefix = spec.http_service.as_ref().map(|http| &http.path_prefix)?;
+    let is_bad = !prefix.is_empty() && !prefix.starts_with('/');
+    is_bad.then(|| {
+        let text = format!("spec.httpService.pathPrefix: expected a / at the beginning, found {prefix:?}");
+        (Code::BadValue, text)
+    })
+}
+
+/// What is wrong with a server's settings.
 pub(super) fn problems(spec: &ExtAuthServerSpec) -> Vec<Finding> {
-    let mut problems = Vec::new();
+    let mut problems: Vec<Finding> = flaw(spec).into_iter().collect();
     if spec.status_on_error != 0 && !is_status(spec.status_on_error) {
         let text = format!(
             "spec.statusOnError: expected a status that Envoy knows, found {}: {STATUS_ON_ERROR} takes its place",
@@ -188,5 +204,12 @@ mod tests {
         assert_eq!(config.get("statusOnError"), None);
         assert_eq!(config["grpcService"]["timeout"], "2s");
         assert!(problems(&ExtAuthServerSpec::default()).is_empty());
+        for spec in [
+            json!({"httpService": {"pathPrefix": "check"}}),
+            json!({"destinationServer": {"kind": "EXTERNAL_SERVICE"}}),
+        ] {
+            let spec: ExtAuthServerSpec = serde_json::from_value(spec).unwrap();
+            assert!(flaw(&spec).is_some() && problems(&spec).len() == 1, "{spec:?}");
+        }
     }
 }

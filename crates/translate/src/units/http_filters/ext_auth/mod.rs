@@ -78,7 +78,10 @@ pub(super) fn effects(caller: &Caller<'_>, policy: &ExtAuthPolicy, notes: &mut N
         Ok(effect) => effect.into_iter().collect(),
         Err((code, problem)) => {
             let text = format!("{problem}: requests are answered with status 403");
-            let severity = if code == Code::NotTranslated { Severity::Warning } else { Severity::Invalid };
+            let severity = match code {
+                Code::NoAuthServer | Code::NotFederated | Code::Unreachable => Severity::Failed,
+                _ => Severity::Invalid,
+            };
             notes.say_in(&policy.source, caller.context, severity, code, text);
             vec![Effect::closed(WHY_CLOSED, vec![policy.source.clone()])]
         }
@@ -133,13 +136,12 @@ fn effect(
     sources.extend(server.source.clone());
     sources.extend(services.iter().cloned());
     let position = Position { phase: Phase::Authz, priority: 0, filter: format!("ext_authz/{}", server.name()) };
-    let route = json!({
-        "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute",
-        "checkSettings": {"contextExtensions": extensions},
-    });
+    let per_route = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute";
+    let route = json!({"@type": per_route, "checkSettings": {"contextExtensions": extensions}});
+    let pass = Some(json!({"@type": per_route, "disabled": true}));
     let approval = Approval { policy: Arc::clone(policy), server: server.source.clone(), configured, services };
     let config = filter::config(server.spec(), &server.target);
-    Ok(Some(Effect { approval: Some(approval), ..Effect::new(position, config, route, sources) }))
+    Ok(Some(Effect { pass, approval: Some(approval), ..Effect::idle(position, config, route, sources) }))
 }
 
 /// By what a server knows the AuthConfig of a policy.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use meshrelay_api::admin::ExtAuthServerSpec;
-use meshrelay_api::references::{DestinationKind, ObjectReference};
+use meshrelay_api::references::ObjectReference;
 use meshrelay_snapshot::{Gvk, Name, ObjectKey};
 
-use super::ExtAuthPolicy;
+use super::{ExtAuthPolicy, filter};
 use crate::ResourceRef;
 use crate::input::{Input, Ours};
 use crate::model::{Model, Workspace};
@@ -52,22 +52,14 @@ impl Server {
         };
         // A server may be named from other workspaces; what it stands for is seen by its own.
         let owner = model.owner(&source.cluster, &source.key.namespace).unwrap_or(owner);
+        let of_server = |(code, problem): Finding| (code, format!("{source}: {problem}"));
+        if let Some(flaw) = filter::flaw(&settings.spec) {
+            return Err(of_server(flaw));
+        }
         let target = match &settings.spec.destination_server {
             None => caller.default_service(&DEFAULT, &source, owner)?,
-            Some(destination) if destination.kind == DestinationKind::ExternalService => {
-                let text = format!("{source}: spec.destinationServer: expected a Service or VirtualDestination");
-                return Err((Code::BadValue, text));
-            }
-            Some(destination) => caller
-                .find(destination, &source, owner)
-                .map_err(|(code, problem)| (code, format!("{source}: spec.destinationServer: {problem}")))?,
+            Some(destination) => caller.find(destination, &source, owner).map_err(of_server)?,
         };
-        let prefix = settings.spec.http_service.as_ref().map(|http| http.path_prefix.as_str()).unwrap_or_default();
-        if !prefix.is_empty() && !prefix.starts_with('/') {
-            let text =
-                format!("{source}: spec.httpService.pathPrefix: expected a / at the beginning, found {prefix:?}");
-            return Err((Code::BadValue, text));
-        }
         Ok(Self { source: Some(source), settings: Some(settings), target })
     }
 
