@@ -65,6 +65,8 @@ pub(crate) struct Effect {
     pub(super) pass: Option<Value>,
     /// The policy and what else had a part.
     pub(crate) sources: Vec<ResourceRef>,
+    /// Services that the filter asks about requests to limit.
+    pub(super) asked: Vec<ResourceRef>,
     /// What is asked of a server that approves requests.
     pub(super) approval: Option<Approval>,
 }
@@ -72,7 +74,7 @@ pub(crate) struct Effect {
 impl Effect {
     /// Of a filter that does nothing on routes that say nothing to it.
     pub(super) fn idle(position: Position, config: Value, route: Value, sources: Vec<ResourceRef>) -> Self {
-        Self { position, config, route, pass: None, sources, approval: None }
+        Self { position, config, route, pass: None, sources, asked: Vec::new(), approval: None }
     }
 
     /// Answers every request with status 403: for a policy that cannot be put in force, as open routes would be worse.

@@ -136,7 +136,10 @@ impl Inbound<'_> {
             }
             let effects = self.known.of(&policy.source, &caller, || effects(&caller, policy, notes));
             // A server would ask itself about being asked.
-            let asks_itself = |effect: &Effect| effect.approval.as_ref().is_some_and(|approval| approval.asks(&parent));
+            let asks_itself = |effect: &Effect| {
+                let approval = effect.approval.as_ref().is_some_and(|approval| approval.asks(&parent));
+                approval || effect.asked.contains(&parent)
+            };
             if effects.is_empty() || effects.iter().any(|effect| asks_itself(effect)) {
                 continue;
             }

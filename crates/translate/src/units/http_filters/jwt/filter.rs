@@ -16,8 +16,8 @@ use crate::units::http_filters::header;
 const JWT_AUTHN: &str = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication";
 const PER_ROUTE: &str = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig";
 
-/// How long fetched keys are kept, how long fetching them may take, and how far clocks may differ, in the reference's
-/// words 5 minutes, 5 seconds and 60 seconds.
+/// How long fetched keys are kept, how long fetching them may take, and how far clocks may differ in seconds, unless the
+/// policy says otherwise; the original's values.
 const CACHE: Duration = Duration::from_nanos(300_000_000_000);
 const TIMEOUT: Duration = Duration::from_nanos(5_000_000_000);
 const CLOCK_SKEW: u32 = 60;

@@ -144,7 +144,7 @@ fn in_force(
     let (phase, priority) = Phase::of(config.phase.as_ref(), Phase::PostAuthz);
     let position = Position { phase, priority, filter: format!("rate_limit/{}", server.name(target)) };
     let route = json!({"@type": PER_ROUTE, "rateLimits": rate_limits});
-    Ok(vec![Effect::idle(position, server.filter(target), route, sources)])
+    Ok(vec![Effect { asked: services, ..Effect::idle(position, server.filter(target), route, sources) }])
 }
 
 /// How requests are described: the RateLimitClientConfig, if they are described in one, the descriptions, and the field
