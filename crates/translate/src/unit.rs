@@ -29,6 +29,14 @@ pub enum UnitKind {
     RouteTable,
     /// Rules for clients of a destination.
     DestinationRule,
+    /// Filters that policies put in the way of requests.
+    HttpFilters,
+    /// What a server that approves requests is told.
+    AuthConfig,
+    /// What a server that counts requests is told.
+    RateLimitConfig,
+    /// Who may call a Service, the workloads of a namespace or a gateway.
+    Access,
 }
 
 /// What names a unit: one context and one parent.

@@ -22,8 +22,8 @@ use crate::unit::{Batch, BatchId, ParentInput};
 use crate::units::Stages;
 use crate::vip::Allocations;
 use crate::{Inputs, Options, Stats, Translation, Unit};
-use stage::{Event, Origin};
-pub(crate) use stage::{Gathering, Round, Stage, Step};
+use stage::Origin;
+pub(crate) use stage::{Event, Gathering, Round, Stage, Step};
 
 /// Translates, and remembers what it did.
 #[derive(Debug, Default)]

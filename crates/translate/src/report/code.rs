@@ -109,6 +109,8 @@ codes! {
     PolicyConflict = "MR0560",
     /// A policy selects nothing that its workspace owns.
     PolicyUnused = "MR0561",
+    /// A policy selects a target on which its kind has no effect; it holds for its other targets.
+    PolicyWithoutEffect = "MR0562",
     /// Conditions of a delegated route and of what delegates to it cannot hold together.
     Contradiction = "MR0570",
     /// A route delegates to tables of which none is found.
@@ -119,6 +121,30 @@ codes! {
     TooManyRoutes = "MR0573",
     /// No root table delegates to a table without hosts.
     NotDelegated = "MR0574",
+    /// An entry of a policy allows callers that are not known, and so allows nobody.
+    NoClient = "MR0580",
+    /// Policies say different things about connections to the same pods, and Istio applies one of them only.
+    TlsOverlap = "MR0581",
+    /// A port of a Service leads to a port of its pods by name, and no known workload has that name.
+    UnknownTargetPort = "MR0582",
+    /// Part of an access policy has no effect, because its workspace is isolated.
+    Isolated = "MR0583",
+    /// The pods of a workload that is to be trimmed cannot be told from those of one that is not.
+    TrimOverlap = "MR0584",
+    /// No external auth server can be reached where a policy needs one; its routes are closed.
+    NoAuthServer = "MR0585",
+    /// Services behind one external auth server differ in name or namespace; only some know what a policy asks.
+    AuthServersDiffer = "MR0586",
+    /// A policy about requests selects a port that does not speak HTTP, or does not say so.
+    NotHttp = "MR0587",
+    /// There is no rate limit server that proxies reach.
+    NoRateLimitServer = "MR0588",
+    /// A policy does not have another route chosen, because external authorization that the route demands came before.
+    RouteKept = "MR0589",
+    /// A rate limit policy limits nothing: what is counted, or how requests are described, is missing.
+    NothingLimited = "MR0595",
+    /// Services behind one rate limit server differ in name or namespace, so that only the first counts.
+    RateLimitServersDiffer = "MR0596",
 }
 
 impl Code {
