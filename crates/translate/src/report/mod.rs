@@ -230,6 +230,9 @@ mod tests {
         let references = BTreeMap::from([("workspaceSettings", reference)]);
         let status = read_back::<WorkspaceSpec>(&ResourceReport { references, ..ResourceReport::default() });
         assert_eq!(status.workspace_settings.unwrap().name, "wss");
+        let counters = BTreeMap::from([("numResources|/v1, Kind=Service|exported", 2)]);
+        let status = read_back::<WorkspaceSpec>(&ResourceReport { counters, ..ResourceReport::default() });
+        assert_eq!(status.num_resources["/v1, Kind=Service"].exported, 2);
         let state = report.status_value("RootTrustPolicy");
         assert_eq!(state, json!({"observedGeneration": 7, "state": "INVALID"}));
     }
