@@ -30,10 +30,10 @@ use crate::{ContextId, ResourceRef};
 /// An ExternalService with the endpoints behind it and the workspaces that see it.
 #[derive(Debug, Hash)]
 pub(crate) struct ExternalService {
-    parent: ResourceRef,
-    service: Arc<Input<Ours<ExternalServiceSpec>>>,
+    pub(super) parent: ResourceRef,
+    pub(super) service: Arc<Input<Ours<ExternalServiceSpec>>>,
     endpoints: Vec<(ResourceRef, Arc<Input<Ours<ExternalEndpointSpec>>>)>,
-    viewers: Vec<Viewer>,
+    pub(super) viewers: Vec<Viewer>,
     sources: Vec<ResourceRef>,
 }
 

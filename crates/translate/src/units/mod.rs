@@ -12,6 +12,7 @@ pub(crate) mod http_filters;
 pub(crate) mod mesh_host;
 mod protocol;
 pub(crate) mod route_table;
+pub(crate) mod sidecar;
 pub(crate) mod virtual_gateway;
 
 use crate::engine::{Gathering, Round, Stage, Step};
@@ -34,6 +35,7 @@ pub(crate) struct Stages {
     client_rules: Gathering<destination_rule::ClientRules>,
     http_filters: http_filters::HttpFilters,
     access: access::Accesses,
+    sidecars: sidecar::Sidecars,
 }
 
 impl Default for Stages {
@@ -51,6 +53,7 @@ impl Default for Stages {
             client_rules: Gathering::new(UnitKind::DestinationRule, "client rules"),
             http_filters: http_filters::HttpFilters::default(),
             access: access::Accesses::default(),
+            sidecars: sidecar::Sidecars::default(),
         }
     }
 }
@@ -90,5 +93,6 @@ impl Stages {
         self.client_rules.update(round, |_| destination_rule::gather(tables));
         self.http_filters.update(round, hosts, tables, policies);
         self.access.update(round, hosts);
+        self.sidecars.update(round, hosts, &self.external_services, &self.http_filters);
     }
 }
