@@ -115,6 +115,10 @@ codes! {
     TooManyRoutes = "MR0573",
     /// No root table delegates to a table without hosts.
     NotDelegated = "MR0574",
+    /// The same proxies serve a host for several root tables.
+    HostShared = "MR0575",
+    /// Something is wrong with a tree of tables that is to be kept as it last was right.
+    Frozen = "MR0576",
 }
 
 impl Code {

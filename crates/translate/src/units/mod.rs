@@ -11,6 +11,7 @@ mod protocol;
 pub(crate) mod route_table;
 pub(crate) mod virtual_gateway;
 
+use crate::LastAccepted;
 use crate::engine::{Gathering, Round, Stage, Step};
 use crate::unit::UnitKind;
 use crate::vip::Allocations;
@@ -24,7 +25,7 @@ pub(crate) struct Stages {
     virtual_gateways: Stage<virtual_gateway::VirtualGateway>,
     delegated_tables: route_table::Children,
     route_tables: Stage<route_table::RouteTable>,
-    parent_tables: Step<()>,
+    table_notes: Step<()>,
     client_rules: Gathering<destination_rule::ClientRules>,
 }
 
@@ -36,7 +37,7 @@ impl Default for Stages {
             external_services: Stage::new(UnitKind::ExternalService, "external services"),
             virtual_gateways: Stage::new(UnitKind::VirtualGateway, "virtual gateways"),
             delegated_tables: route_table::Children::default(),
-            parent_tables: Step::new("parent tables"),
+            table_notes: Step::new("notes on tables"),
             route_tables: Stage::new(UnitKind::RouteTable, "route tables"),
             client_rules: Gathering::new(UnitKind::DestinationRule, "client rules"),
         }
@@ -45,7 +46,12 @@ impl Default for Stages {
 
 impl Stages {
     /// Brings all parents up to date.
-    pub(crate) fn update(&mut self, round: &mut Round<'_>, allocations: &mut Allocations) {
+    pub(crate) fn update(
+        &mut self,
+        round: &mut Round<'_>,
+        allocations: &mut Allocations,
+        last_accepted: &LastAccepted,
+    ) {
         let model = round.model;
         self.hosts.update(round, allocations);
         let hosts = &self.hosts;
@@ -62,13 +68,14 @@ impl Stages {
         );
         self.delegated_tables.update(round);
         let (gateways, children) = (&self.virtual_gateways, &self.delegated_tables);
+        let surroundings = route_table::Surroundings { model, hosts, gateways, children, last_accepted };
         self.route_tables.update(
             round,
             |cluster| route_table::list(model, cluster),
-            |parent, notes| route_table::resolve(model, hosts, gateways, children, parent, notes),
+            |parent, notes| surroundings.resolve(parent, notes),
         );
         let tables = &self.route_tables;
-        self.parent_tables.update(round, |notes| route_table::note_parents(tables, notes), |_, (), _| ());
+        self.table_notes.update(round, |notes| route_table::note_all(tables, notes), |_, (), _| ());
         self.client_rules.update(round, |_| destination_rule::gather(tables));
     }
 }

@@ -8,6 +8,7 @@ mod conditions;
 mod delegation;
 mod destinations;
 mod matches;
+mod overview;
 mod placement;
 mod resolve;
 mod route_names;
@@ -23,17 +24,19 @@ use meshrelay_snapshot::{ContentHash, Name};
 
 pub(crate) use delegation::{Children, Table};
 pub(crate) use destinations::Target;
-pub(crate) use resolve::{list, note_parents, resolve};
+pub(crate) use overview::note_all;
+pub(crate) use resolve::{Surroundings, list};
 pub(crate) use tree::Route;
 pub(crate) use virtual_service::subset_name;
 
 use self::tree::Parents;
 use crate::fingerprint::{Shared, fingerprint};
 use crate::input::kube::selects;
+use crate::last_accepted::Accepted;
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
 use crate::report::{Code, Finding, Severity};
-use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
+use crate::unit::{Batch, BatchId, ParentInput, Tree, UnitKind};
 use crate::{ContextId, ResourceRef};
 
 /// Annotations that users may not set on generated objects.
@@ -50,9 +53,21 @@ pub(crate) struct RouteTable {
     pub(crate) placements: Vec<Placement>,
     /// Which tables of the tree delegate to which.
     parents: Parents,
+    freeze: Option<Freeze>,
     sources: Vec<ResourceRef>,
     /// See [`Options::federated_host_headers`](crate::Options).
     federated_host_headers: bool,
+}
+
+/// What `failureMode: FREEZE_CONFIG` comes to.
+#[derive(Debug, Hash)]
+enum Freeze {
+    /// Nothing is wrong: the output is remembered.
+    Accepted,
+    /// Something is: the tree gives what it gave before.
+    Frozen(Accepted),
+    /// Something is, and always was.
+    NeverAccepted,
 }
 
 /// A table of a tree.
@@ -100,18 +115,20 @@ pub(crate) struct ServingGateway {
 
 /// Where each route leads, in the order of [`RouteTable::routes`] and of the tables; an action that leads nowhere has
 /// no targets.
-#[derive(Debug, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Targets {
     pub(crate) http: Vec<Result<Vec<Target>, Finding>>,
     pub(crate) tcp: Vec<Result<Vec<Target>, Finding>>,
     pub(crate) tls: Vec<Result<Vec<Target>, Finding>>,
+    /// Targets of a frozen tree.
+    kept: Vec<Target>,
 }
 
 impl Targets {
     /// All targets of all routes.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Target> {
         let routes = self.http.iter().chain(&self.tcp).chain(&self.tls);
-        routes.filter_map(|targets| targets.as_ref().ok()).flatten()
+        routes.filter_map(|targets| targets.as_ref().ok()).flatten().chain(&self.kept)
     }
 }
 
@@ -152,6 +169,39 @@ impl ParentInput for RouteTable {
     }
 
     fn translate(&self) -> Batch {
+        let mut batch = self.translate_now();
+        if let Some(accepted) = self.frozen() {
+            accepted.replace(&self.parent, UnitKind::RouteTable, &mut batch);
+        }
+        batch
+    }
+
+    fn tree(&self) -> Option<Tree> {
+        self.freeze.as_ref().map(|freeze| match freeze {
+            Freeze::Accepted => Tree::Accepted(self.targets_with_subset()),
+            Freeze::Frozen(_) | Freeze::NeverAccepted => Tree::Broken,
+        })
+    }
+}
+
+impl RouteTable {
+    /// What the tree gives in the place of what it says, if it is frozen.
+    pub(crate) fn frozen(&self) -> Option<&Accepted> {
+        match &self.freeze {
+            Some(Freeze::Frozen(accepted)) => Some(accepted),
+            _ => None,
+        }
+    }
+
+    fn targets_with_subset(&self) -> Vec<(ContextId, Target)> {
+        let of = |placement: &Placement| {
+            let targets = placement.targets.all().filter(|target| !target.subset.is_empty());
+            targets.map(|target| (placement.context.clone(), target.clone())).collect::<Vec<_>>()
+        };
+        self.placements.iter().flat_map(of).collect()
+    }
+
+    fn translate_now(&self) -> Batch {
         let mut emission = Emission::new(UnitKind::RouteTable, &self.parent);
         let routes = virtual_service::plain_routes(self, &mut emission.notes);
         let annotations = self.annotations(&mut emission);
@@ -170,9 +220,7 @@ impl ParentInput for RouteTable {
         }
         emission.finish()
     }
-}
 
-impl RouteTable {
     fn annotations(&self, emission: &mut Emission<'_>) -> BTreeMap<String, String> {
         let root = self.tables.first().map(|reached| &reached.table.input.spec);
         let mut annotations = root.map(|root| root.virtual_service_annotations.clone()).unwrap_or_default();

@@ -163,7 +163,7 @@ impl Walk<'_> {
         let Some(workspace) = self.model.workspaces.get(&table.workspace) else { return routes };
         let picked = self.children.pick(self.model, workspace, delegate);
         self.tell_picked(table, &place, delegate, &picked);
-        let mut broken = picked.tables.is_empty();
+        let mut broken = picked.tables.is_empty() || !picked.unreadable.is_empty();
         for child in &picked.tables {
             if let Some(start) = self.path.iter().position(|known| known.source == child.source) {
                 self.tell_cycle(start, child);
@@ -240,6 +240,13 @@ impl Walk<'_> {
             let hidden: Vec<String> = picked.hidden.iter().map(ToString::to_string).collect();
             format!(", while workspace {} does not see {}", table.workspace, hidden.join(", "))
         };
+        for unreadable in &picked.unreadable {
+            let text = format!(
+                "{place}.routeTables: {unreadable} cannot be read: requests that no other delegated route takes are \
+                 answered with status 500"
+            );
+            self.tell(table, Severity::Invalid, Code::NoDelegate, text);
+        }
         if picked.tables.is_empty() {
             let text = format!(
                 "{place}.routeTables: expected tables without hosts that workspace {} owns or imports, but none is \
