@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::RouteTable;
+use super::placement::MESH;
 use super::tree::Parents;
 use crate::engine::Stage;
 use crate::report::{Code, Notes, Severity};
@@ -46,18 +47,19 @@ fn note_shared_hosts(tables: &Stage<RouteTable>, notes: &mut Notes) {
             }
         }
     }
-    for ((context, _, host), all) in by_host.into_iter().filter(|(_, all)| all.len() > 1) {
+    for ((context, gateway, host), all) in by_host.into_iter().filter(|(_, all)| all.len() > 1) {
         for table in &all {
             let others: Vec<String> = all.iter().filter(|other| *other != table).map(ToString::to_string).collect();
             let mut list = others.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
             if others.len() > NAMED {
                 list.push_str(&format!(" and {} more", others.len() - NAMED));
             }
-            let text = format!(
-                "spec.hosts: the same proxies serve {host} for {list}: gateways try the routes of one table after those \
-                 of the other in no order that tables decide, sidecars take one table only: let one delegate to the \
-                 other"
-            );
+            let effect = if gateway == MESH {
+                "sidecars take one of the tables only"
+            } else {
+                "their routes are tried table by table, in the order in which Istio saw them"
+            };
+            let text = format!("spec.hosts: {host} is served for {list} too: {effect}: let one delegate to the other");
             notes.say_in(table, context, Severity::Warning, Code::HostShared, text);
         }
     }

@@ -143,12 +143,14 @@ impl Surroundings<'_> {
             }
             table.freeze = Some(Freeze::Frozen(accepted));
             format!(
-                "spec.failureMode: FREEZE_CONFIG: all routes of the tree stay as they last were right, whatever other                  messages say of their effect, until this is put right: {list}"
+                "spec.failureMode: FREEZE_CONFIG: all routes of the tree stay as they last were right, whatever other \
+                 messages say of their effect, until this is put right: {list}"
             )
         } else {
             table.freeze = Some(Freeze::NeverAccepted);
             format!(
-                "spec.failureMode: FREEZE_CONFIG: the tree was never right since it is known, so that there is nothing                  to keep: broken routes are replaced until this is put right: {list}"
+                "spec.failureMode: FREEZE_CONFIG: the tree was never right since it is known, so that there is nothing \
+                 to keep: broken routes are replaced until this is put right: {list}"
             )
         };
         notes.say(&table.parent, Severity::Warning, Code::Frozen, text);
