@@ -107,6 +107,7 @@ kinds! {
         VirtualGateway, "virtualgateways", ["vg"], Anywhere, VirtualGatewaySpec, VirtualGatewayStatus;
     }
     "resilience.policy.gloo.solo.io" "v2" in resilience {
+        FaultInjectionPolicy, "faultinjectionpolicies", [], Anywhere, FaultInjectionPolicySpec, FaultInjectionPolicyStatus;
         RetryTimeoutPolicy, "retrytimeoutpolicies", [], Anywhere, RetryTimeoutPolicySpec, RetryTimeoutPolicyStatus;
     }
     "security.policy.gloo.solo.io" "v2" in security {
@@ -114,6 +115,7 @@ kinds! {
         JWTPolicy, "jwtpolicies", [], Anywhere, JwtPolicySpec, JwtPolicyStatus;
     }
     "trafficcontrol.policy.gloo.solo.io" "v2" in traffic_control {
+        HeaderManipulationPolicy, "headermanipulationpolicies", [], Anywhere, HeaderManipulationPolicySpec, HeaderManipulationPolicyStatus;
         MirrorPolicy, "mirrorpolicies", [], Anywhere, MirrorPolicySpec, MirrorPolicyStatus;
         RateLimitClientConfig, "ratelimitclientconfigs", [], Anywhere, RateLimitClientConfigSpec, RateLimitClientConfigStatus;
         RateLimitPolicy, "ratelimitpolicies", [], Anywhere, RateLimitPolicySpec, RateLimitPolicyStatus;

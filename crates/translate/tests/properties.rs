@@ -43,6 +43,15 @@ fn object(api_version: &str, kind: &str, namespace: &str, name: &str, spec: Valu
         "metadata": {"name": name, "namespace": namespace, "labels": labels}})
 }
 
+fn select_routes() -> impl Strategy<Value = Value> {
+    (0..4, name()).prop_map(|(way, name)| match way {
+        0 => json!({}),
+        1 => json!({"applyToRoutes": [{"route": {"labels": {"app": name}}}]}),
+        2 => json!({"applyToRoutes": [{"withDestinations": {"selector": {"name": name}}}]}),
+        _ => json!({"applyToRoutes": [{"withDestinations": {"kind": "VIRTUAL_DESTINATION"}}]}),
+    })
+}
+
 fn reference() -> impl Strategy<Value = Value> {
     (name(), prop::option::of(namespace()), prop::option::of(cluster())).prop_map(|(name, namespace, cluster)| {
         let mut reference = json!({"name": name});
@@ -150,7 +159,27 @@ fn put() -> impl Strategy<Value = Value> {
         let listener = json!({"http": {}, "port": {"number": 80}, "allowedRouteTables": [{"host": host}]});
         object(networking, "VirtualGateway", namespace, name, json!({"listeners": [listener]}))
     });
-    prop_oneof![service, workload, workspace, settings, table, virtual_destination, external, gateway]
+    let route_policy = (namespace(), name(), 0..5_usize, select_routes(), reference()).prop_map(
+        |(namespace, name, kind, mut spec, reference)| {
+            let (group, kind, config) = [
+                ("resilience", "RetryTimeoutPolicy", json!({"requestTimeout": if name == "x" { "1s" } else { "1us" }})),
+                ("resilience", "FaultInjectionPolicy", json!({"delay": {"fixedDelay": "1s"}})),
+                ("security", "CORSPolicy", json!({"allowMethods": [if name == "x" { "GET" } else { "get" }]})),
+                ("trafficcontrol", "HeaderManipulationPolicy", json!({"appendRequestHeaders": {"X-A": name}})),
+                ("trafficcontrol", "MirrorPolicy", json!({"destination": {"ref": reference, "subset": {"app": name}}})),
+            ][kind]
+                .clone();
+            spec["config"] = config;
+            if kind == "HeaderManipulationPolicy" && name != "x" {
+                spec["applyToRouteDestinations"] = json!([{"onDestinations": [{"selector": {"name": "y"}}]}]);
+            }
+            object(&format!("{group}.policy.gloo.solo.io/v2"), kind, namespace, name, spec)
+        },
+    );
+    prop_oneof![
+        7 => prop_oneof![service, workload, workspace, settings, table, virtual_destination, external, gateway],
+        2 => route_policy
+    ]
 }
 
 fn edit() -> impl Strategy<Value = Edit> {

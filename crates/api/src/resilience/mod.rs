@@ -1,5 +1,7 @@
 //! Policies that keep services answering, group `resilience.policy.gloo.solo.io`.
 
+mod fault_injection_policy;
 mod retry_timeout_policy;
 
+pub use fault_injection_policy::*;
 pub use retry_timeout_policy::*;

@@ -8,9 +8,11 @@ use meshrelay_api::internal::{DiscoveredGatewaySpec, MeshSpec};
 use meshrelay_api::networking::{
     ExternalEndpointSpec, ExternalServiceSpec, RouteTableSpec, VirtualDestinationSpec, VirtualGatewaySpec,
 };
-use meshrelay_api::resilience::RetryTimeoutPolicySpec;
+use meshrelay_api::resilience::{FaultInjectionPolicySpec, RetryTimeoutPolicySpec};
 use meshrelay_api::security::{CorsPolicySpec, JwtPolicySpec};
-use meshrelay_api::traffic_control::{MirrorPolicySpec, RateLimitClientConfigSpec, RateLimitPolicySpec};
+use meshrelay_api::traffic_control::{
+    HeaderManipulationPolicySpec, MirrorPolicySpec, RateLimitClientConfigSpec, RateLimitPolicySpec,
+};
 use meshrelay_snapshot::{Name, Object};
 
 use super::cluster::Problem;
@@ -107,8 +109,10 @@ tables! {
     virtual_destinations: "networking.gloo.solo.io" "VirtualDestination" Ours<VirtualDestinationSpec>;
     external_services: "networking.gloo.solo.io" "ExternalService" Ours<ExternalServiceSpec>;
     external_endpoints: "networking.gloo.solo.io" "ExternalEndpoint" Ours<ExternalEndpointSpec>;
+    fault_injection_policies: "resilience.policy.gloo.solo.io" "FaultInjectionPolicy" Ours<FaultInjectionPolicySpec>;
     retry_timeout_policies: "resilience.policy.gloo.solo.io" "RetryTimeoutPolicy" Ours<RetryTimeoutPolicySpec>;
     cors_policies: "security.policy.gloo.solo.io" "CORSPolicy" Ours<CorsPolicySpec>;
+    header_manipulation_policies: "trafficcontrol.policy.gloo.solo.io" "HeaderManipulationPolicy" Ours<HeaderManipulationPolicySpec>;
     jwt_policies: "security.policy.gloo.solo.io" "JWTPolicy" Ours<JwtPolicySpec>;
     mirror_policies: "trafficcontrol.policy.gloo.solo.io" "MirrorPolicy" Ours<MirrorPolicySpec>;
     rate_limit_policies: "trafficcontrol.policy.gloo.solo.io" "RateLimitPolicy" Ours<RateLimitPolicySpec>;

@@ -105,6 +105,8 @@ codes! {
     PolicyConflict = "MR0560",
     /// A policy selects nothing that its workspace owns.
     PolicyUnused = "MR0561",
+    /// A policy selects a target on which its kind has no effect; it holds for its other targets.
+    PolicyWithoutEffect = "MR0562",
     /// Conditions of a delegated route and of what delegates to it cannot hold together.
     Contradiction = "MR0570",
     /// A route delegates to tables of which none is found.

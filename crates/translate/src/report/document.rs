@@ -31,6 +31,9 @@ pub struct ReportDocument {
     /// Counters by the names of the fields in `status`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub counters: BTreeMap<&'static str, u64>,
+    /// Counters that are kept by kind.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub counters_by_kind: BTreeMap<&'static str, BTreeMap<String, usize>>,
     /// References by the names of the fields in `status`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub references: BTreeMap<&'static str, String>,
@@ -69,6 +72,10 @@ impl ReportDocument {
             text: message.text.clone(),
             contexts: message.contexts.iter().map(ToString::to_string).collect(),
         });
+        let mut counters_by_kind: BTreeMap<&'static str, BTreeMap<String, usize>> = BTreeMap::new();
+        for ((counter, kind), number) in &report.by_kind {
+            counters_by_kind.entry(counter).or_default().insert(kind.clone(), *number);
+        }
         Self {
             resource: resource.to_string(),
             approval: report.approval().to_string(),
@@ -80,6 +87,7 @@ impl ReportDocument {
                 .collect(),
             messages: messages.collect(),
             counters: report.counters.clone(),
+            counters_by_kind,
             references: report.references.iter().map(|(field, to)| (*field, to.to_string())).collect(),
             outputs: report.shaped.iter().map(|(cluster, key)| ResourceRef::new(cluster, key).to_string()).collect(),
         }

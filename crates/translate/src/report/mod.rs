@@ -67,6 +67,8 @@ pub struct ResourceReport {
     pub messages: Vec<Message>,
     /// Counters by the names of the fields in `status`, such as `numSelectedBackingServices`.
     pub counters: BTreeMap<&'static str, u64>,
+    /// Counters that are kept by kind, such as `numAppliedRoutePolicies`, by their names and the kinds.
+    pub by_kind: BTreeMap<(&'static str, String), usize>,
     /// References for `status`, such as `workspaceSettings`, by the names of the fields.
     pub references: BTreeMap<&'static str, ResourceRef>,
     /// The generated objects that the resource had a part in.
@@ -116,6 +118,9 @@ impl ResourceReport {
         let mut status = json!({"common": self.status()});
         for (field, number) in self.counters.iter().filter(|(_, number)| **number > 0) {
             status[*field] = (*number).into();
+        }
+        for ((field, kind), number) in &self.by_kind {
+            status[*field][kind.as_str()] = (*number).into();
         }
         for (field, ResourceRef { cluster, key }) in &self.references {
             status[*field] = json!({"name": key.name, "namespace": key.namespace, "cluster": cluster});

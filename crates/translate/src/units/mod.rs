@@ -13,6 +13,7 @@ pub(crate) mod virtual_gateway;
 
 use crate::LastAccepted;
 use crate::engine::{Gathering, Round, Stage, Step};
+use crate::policies::routes::RouteBooks;
 use crate::unit::UnitKind;
 use crate::vip::Allocations;
 
@@ -23,6 +24,7 @@ pub(crate) struct Stages {
     east_west_gateways: Gathering<east_west_gateway::EastWestGateway>,
     external_services: Stage<external_service::ExternalService>,
     virtual_gateways: Stage<virtual_gateway::VirtualGateway>,
+    route_policies: RouteBooks,
     delegated_tables: route_table::Children,
     route_tables: Stage<route_table::RouteTable>,
     table_notes: Step<()>,
@@ -36,6 +38,7 @@ impl Default for Stages {
             east_west_gateways: Gathering::new(UnitKind::EastWestGateway, "east-west gateways"),
             external_services: Stage::new(UnitKind::ExternalService, "external services"),
             virtual_gateways: Stage::new(UnitKind::VirtualGateway, "virtual gateways"),
+            route_policies: RouteBooks::default(),
             delegated_tables: route_table::Children::default(),
             table_notes: Step::new("notes on tables"),
             route_tables: Stage::new(UnitKind::RouteTable, "route tables"),
@@ -67,8 +70,9 @@ impl Stages {
             |parent, notes| virtual_gateway::resolve(model, parent, notes),
         );
         self.delegated_tables.update(round);
-        let (gateways, children) = (&self.virtual_gateways, &self.delegated_tables);
-        let surroundings = route_table::Surroundings { model, hosts, gateways, children, last_accepted };
+        self.route_policies.update(round);
+        let (gateways, children, policies) = (&self.virtual_gateways, &self.delegated_tables, &self.route_policies);
+        let surroundings = route_table::Surroundings { model, hosts, gateways, children, policies, last_accepted };
         self.route_tables.update(
             round,
             |cluster| route_table::list(model, cluster),

@@ -22,12 +22,13 @@ use std::sync::Arc;
 use meshrelay_api::selectors::ObjectSelector;
 use meshrelay_snapshot::{ContentHash, Name};
 
+pub(crate) use conditions::valid as valid_regex;
 pub(crate) use delegation::{Children, Table};
 pub(crate) use destinations::Target;
 pub(crate) use overview::note_all;
 pub(crate) use resolve::{Surroundings, list};
 pub(crate) use tree::Route;
-pub(crate) use virtual_service::subset_name;
+pub(crate) use virtual_service::{destination, subset_name};
 
 use self::tree::Parents;
 use crate::fingerprint::{Shared, fingerprint};
@@ -35,6 +36,7 @@ use crate::input::kube::selects;
 use crate::last_accepted::Accepted;
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
+use crate::policies::routes::RoutePolicies;
 use crate::report::{Code, Finding, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, Tree, UnitKind};
 use crate::{ContextId, ResourceRef};
@@ -122,13 +124,16 @@ pub(crate) struct Targets {
     pub(crate) tls: Vec<Result<Vec<Target>, Finding>>,
     /// Targets of a frozen tree.
     kept: Vec<Target>,
+    /// The policies of each HTTP route.
+    pub(crate) policies: Vec<RoutePolicies>,
 }
 
 impl Targets {
-    /// All targets of all routes.
+    /// All targets of all routes, those of mirrors included.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Target> {
         let routes = self.http.iter().chain(&self.tcp).chain(&self.tls);
-        routes.filter_map(|targets| targets.as_ref().ok()).flatten().chain(&self.kept)
+        let mirrored = self.policies.iter().filter_map(|policies| policies.mirrored.as_ref()?.as_ref().ok());
+        routes.filter_map(|targets| targets.as_ref().ok()).flatten().chain(mirrored).chain(&self.kept)
     }
 }
 
@@ -210,7 +215,8 @@ impl RouteTable {
         for placement in &self.placements {
             let Some(spec) = virtual_service::render(self, placement, &routes, &mut emission.notes) else { continue };
             let destinations = placement.targets.all().map(|target| &target.destination);
-            let shapers = parents.with(&placement.sources).with(destinations);
+            let policies = placement.targets.policies.iter().flat_map(RoutePolicies::sources);
+            let shapers = parents.with(&placement.sources).with(destinations.chain(policies));
             let body = Body::new(&spec, shapers);
             let ResourceRef { cluster, key } = &self.parent;
             let workspace = &placement.context.workspace;
