@@ -87,6 +87,7 @@ macro_rules! kinds {
 #[rustfmt::skip]
 kinds! {
     "admin.gloo.solo.io" "v2" in admin {
+        ExtAuthServer, "extauthservers", [], Anywhere, ExtAuthServerSpec, ExtAuthServerStatus;
         KubernetesCluster, "kubernetesclusters", ["kc"], Management, KubernetesClusterSpec, KubernetesClusterStatus;
         RateLimitServerConfig, "ratelimitserverconfigs", [], Anywhere, RateLimitServerConfigSpec, RateLimitServerConfigStatus;
         RateLimitServerSettings, "ratelimitserversettings", [], Anywhere, RateLimitServerSettingsSpec, RateLimitServerSettingsStatus;
@@ -95,6 +96,7 @@ kinds! {
         WorkspaceSettings, "workspacesettings", ["wss"], Anywhere, WorkspaceSettingsSpec, WorkspaceSettingsStatus;
     }
     "internal.gloo.solo.io" "v2" in internal {
+        DiscoveredCNI, "discoveredcnis", [], Agent, DiscoveredCniSpec, DiscoveredCniStatus;
         DiscoveredGateway, "discoveredgateways", ["dg"], Agent, DiscoveredGatewaySpec, DiscoveredGatewayStatus;
         IssuedCertificate, "issuedcertificates", ["ic"], Server, IssuedCertificateSpec, IssuedCertificateStatus;
         Mesh, "meshes", [], Agent, MeshSpec, MeshStatus;
@@ -109,9 +111,13 @@ kinds! {
     "resilience.policy.gloo.solo.io" "v2" in resilience {
         FaultInjectionPolicy, "faultinjectionpolicies", [], Anywhere, FaultInjectionPolicySpec, FaultInjectionPolicyStatus;
         RetryTimeoutPolicy, "retrytimeoutpolicies", [], Anywhere, RetryTimeoutPolicySpec, RetryTimeoutPolicyStatus;
+        TrimProxyConfigPolicy, "trimproxyconfigpolicies", [], Anywhere,
+            TrimProxyConfigPolicySpec, TrimProxyConfigPolicyStatus;
     }
     "security.policy.gloo.solo.io" "v2" in security {
+        AccessPolicy, "accesspolicies", [], Anywhere, AccessPolicySpec, AccessPolicyStatus;
         CORSPolicy, "corspolicies", [], Anywhere, CorsPolicySpec, CorsPolicyStatus;
+        ExtAuthPolicy, "extauthpolicies", [], Anywhere, ExtAuthPolicySpec, ExtAuthPolicyStatus;
         JWTPolicy, "jwtpolicies", [], Anywhere, JwtPolicySpec, JwtPolicyStatus;
     }
     "trafficcontrol.policy.gloo.solo.io" "v2" in traffic_control {

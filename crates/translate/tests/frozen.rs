@@ -161,8 +161,10 @@ fn a_frozen_tree_gives_nothing_to_a_namespace_that_its_workspace_lost() {
     let tables = [in_config(root(FREEZE)), in_config(child)];
     let mut translator = Translator::new(Options::default());
     assert_eq!(routes(&translator.translate(&fleet(&tables))), ["/one"]);
-    let lost = translator.translate(&fleet_of("other", &tables));
+    let mut broken = tables.clone();
+    broken[0]["spec"]["hosts"] = json!(["shop.mesh", "no host"]);
+    let lost = translator.translate(&fleet_of("other", &broken));
     assert!(routes(&lost).is_empty());
     assert!(is_told(&lost, Code::Frozen));
-    assert_eq!(routes(&translator.translate(&fleet(&tables))), ["/one"]);
+    assert_eq!(routes(&translator.translate(&fleet(&broken))), ["/one"]);
 }

@@ -2,6 +2,8 @@
 
 mod fault_injection_policy;
 mod retry_timeout_policy;
+mod trim_proxy_config_policy;
 
 pub use fault_injection_policy::*;
 pub use retry_timeout_policy::*;
+pub use trim_proxy_config_policy::*;

@@ -14,6 +14,7 @@ use meshrelay_snapshot::{Name, Object, ObjectKey, Snapshot};
 use self::outputs::Outputs;
 use self::reports::ReportBook;
 use crate::input::{Cache, ClusterInput};
+use crate::model::visibility::{self, Visibility};
 use crate::model::{Model, Topology, baseline};
 use crate::reads::{Changes, Reads, recorded};
 use crate::report::Notes;
@@ -21,8 +22,8 @@ use crate::unit::{Batch, BatchId, ParentInput, Tree};
 use crate::units::Stages;
 use crate::vip::Allocations;
 use crate::{Inputs, LastAccepted, Options, ResourceRef, Stats, Translation, Unit, UnitKind};
-use stage::{Event, Origin};
-pub(crate) use stage::{Gathering, Round, Stage, Step};
+use stage::Origin;
+pub(crate) use stage::{Event, Gathering, Round, Stage, Step};
 
 /// Translates, and remembers what it did.
 #[derive(Debug, Default)]
@@ -32,7 +33,7 @@ pub struct Translator {
     management: Name,
     clusters: BTreeMap<Name, (Arc<Snapshot>, Arc<ClusterInput>)>,
     topology: Option<(Arc<Topology>, Reads)>,
-    baseline: BTreeMap<Name, Reads>,
+    baseline: BTreeMap<(&'static str, Name), Reads>,
     stages: Stages,
     allocations: Allocations,
     last_accepted: LastAccepted,
@@ -79,6 +80,13 @@ impl Translator {
     /// All units of the last translation that have output, in the order of parents.
     pub fn units(&self) -> impl Iterator<Item = &Unit> {
         self.memo.values().flatten()
+    }
+
+    /// Who owns and sees what in the fleet of the last translation. Made when it is asked for.
+    pub fn visibility(&self) -> Visibility {
+        let Some((topology, _)) = &self.topology else { return Visibility::default() };
+        let clusters = self.clusters.iter().map(|(name, (_, input))| (name.clone(), Arc::clone(input))).collect();
+        Visibility::of(&Model::new(clusters, Arc::clone(topology)))
     }
 
     /// Translates the fleet. Only what depends on a change since the last call is resolved and translated again.
@@ -164,20 +172,24 @@ impl Translator {
 
     /// Says what there is to say about resources as such.
     fn note_baseline(&mut self, round: &mut Round<'_>) {
-        let origin = |cluster: &Name| Origin::Cluster("baseline", cluster.clone());
+        type Noting = fn(&Model, &ClusterInput, &mut Notes);
+        let notings: [(&'static str, Noting); 2] = [("baseline", baseline::note), ("sharing", visibility::count)];
         let clusters = &round.model.clusters;
-        let gone: Vec<Name> =
-            self.baseline.keys().filter(|cluster| !clusters.contains_key(*cluster)).cloned().collect();
-        for cluster in gone {
-            self.baseline.remove(&cluster);
-            self.reports.replace(origin(&cluster), Notes::default());
+        let is_gone = |(_, cluster): &&(&'static str, Name)| !clusters.contains_key(cluster);
+        let gone: Vec<_> = self.baseline.keys().filter(is_gone).cloned().collect();
+        for (name, cluster) in gone {
+            self.baseline.remove(&(name, cluster.clone()));
+            self.reports.replace(Origin::Cluster(name, cluster), Notes::default());
         }
         for (cluster, input) in clusters {
-            if self.baseline.get(cluster).is_none_or(|reads| round.touches(reads)) {
-                let mut notes = Notes::default();
-                let ((), reads) = recorded(|| baseline::note(round.model, input, &mut notes));
-                self.baseline.insert(cluster.clone(), reads);
-                self.reports.replace(origin(cluster), notes);
+            for (name, note) in notings {
+                let key = (name, cluster.clone());
+                if self.baseline.get(&key).is_none_or(|reads| round.touches(reads)) {
+                    let mut notes = Notes::default();
+                    let ((), reads) = recorded(|| note(round.model, input, &mut notes));
+                    self.baseline.insert(key, reads);
+                    self.reports.replace(Origin::Cluster(name, cluster.clone()), notes);
+                }
             }
         }
     }

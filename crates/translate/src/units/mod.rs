@@ -3,9 +3,12 @@
 //! Each module resolves its parents into inputs that hold everything its units read, and translates an input into
 //! objects. A new kind of parent is a module here, a field of [`Stages`] and a line in [`Stages::update`].
 
+pub(crate) mod access;
 pub(crate) mod destination_rule;
 pub(crate) mod east_west_gateway;
+pub(crate) mod egress;
 pub(crate) mod external_service;
+pub(crate) mod http_filters;
 pub(crate) mod mesh_host;
 mod protocol;
 pub(crate) mod route_table;
@@ -24,11 +27,14 @@ pub(crate) struct Stages {
     east_west_gateways: Gathering<east_west_gateway::EastWestGateway>,
     external_services: Stage<external_service::ExternalService>,
     virtual_gateways: Stage<virtual_gateway::VirtualGateway>,
+    egress: Stage<egress::Egress>,
     route_policies: RouteBooks,
     delegated_tables: route_table::Children,
     route_tables: Stage<route_table::RouteTable>,
     table_notes: Step<()>,
     client_rules: Gathering<destination_rule::ClientRules>,
+    http_filters: http_filters::HttpFilters,
+    access: access::Accesses,
 }
 
 impl Default for Stages {
@@ -38,11 +44,14 @@ impl Default for Stages {
             east_west_gateways: Gathering::new(UnitKind::EastWestGateway, "east-west gateways"),
             external_services: Stage::new(UnitKind::ExternalService, "external services"),
             virtual_gateways: Stage::new(UnitKind::VirtualGateway, "virtual gateways"),
+            egress: Stage::new(UnitKind::Egress, "egress"),
             route_policies: RouteBooks::default(),
             delegated_tables: route_table::Children::default(),
             table_notes: Step::new("notes on tables"),
             route_tables: Stage::new(UnitKind::RouteTable, "route tables"),
             client_rules: Gathering::new(UnitKind::DestinationRule, "client rules"),
+            http_filters: http_filters::HttpFilters::default(),
+            access: access::Accesses::default(),
         }
     }
 }
@@ -72,6 +81,11 @@ impl Stages {
         self.delegated_tables.update(round);
         self.route_policies.update(round);
         let (gateways, children, policies) = (&self.virtual_gateways, &self.delegated_tables, &self.route_policies);
+        self.egress.update(
+            round,
+            |cluster| egress::list(model, cluster),
+            |parent, notes| egress::resolve(model, gateways, parent, notes),
+        );
         let surroundings = route_table::Surroundings { model, hosts, gateways, children, policies, last_accepted };
         self.route_tables.update(
             round,
@@ -81,5 +95,7 @@ impl Stages {
         let tables = &self.route_tables;
         self.table_notes.update(round, |notes| route_table::note_all(tables, notes), |_, (), _| ());
         self.client_rules.update(round, |_| destination_rule::gather(tables));
+        self.http_filters.update(round, hosts, tables, policies);
+        self.access.update(round, hosts);
     }
 }

@@ -24,7 +24,7 @@ use meshrelay_snapshot::{ContentHash, Name};
 
 pub(crate) use conditions::valid as valid_regex;
 pub(crate) use delegation::{Children, Table};
-pub(crate) use destinations::Target;
+pub(crate) use destinations::{Place, Target};
 pub(crate) use overview::note_all;
 pub(crate) use resolve::{Surroundings, list};
 pub(crate) use tree::Route;
