@@ -6,6 +6,7 @@ use std::sync::Arc;
 use meshrelay_api::references::{DestinationKind, DestinationReference, ObjectReference};
 use meshrelay_api::selectors::PortSelector;
 use meshrelay_snapshot::{Gvk, Name, ObjectKey};
+use serde::{Deserialize, Serialize};
 
 use crate::ResourceRef;
 use crate::input::{Input, Ours};
@@ -15,7 +16,8 @@ use crate::units::external_service::ExternalService;
 use crate::units::mesh_host::MeshHosts;
 
 /// A destination as a VirtualService names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Target {
     pub(crate) destination: ResourceRef,
     pub(crate) host: String,

@@ -219,15 +219,23 @@ impl Writer<'_, '_> {
             .flat_map(|reached| reached.table.input.spec.tls.iter().enumerate().map(move |route| (reached, route)));
         let mut rendered = Vec::new();
         for (position, (Reached { table, workloads }, (index, route))) in routes.enumerate() {
-            let condition = |sni_hosts: &[String], number| TlsMatchAttributes {
-                sni_hosts: if sni_hosts.is_empty() { hosts.clone() } else { sni_hosts.to_vec() },
+            let condition = |sni_hosts, number| TlsMatchAttributes {
+                sni_hosts,
                 port: port(number),
                 ..TlsMatchAttributes::default()
             };
-            let mut conditions: Vec<_> =
-                route.matchers.iter().map(|matcher| condition(&matcher.sni_hosts, matcher.port)).collect();
+            let mut conditions = Vec::new();
+            for (position, matcher) in route.matchers.iter().enumerate() {
+                let place = format!("spec.tls[{index}].matchers[{position}].sniHosts");
+                let sni_hosts = self.sni_hosts(&table.source, &place, &matcher.sni_hosts);
+                conditions.extend(sni_hosts.map(|sni_hosts| condition(sni_hosts, matcher.port)));
+            }
+            if route.matchers.is_empty() {
+                conditions.push(condition(hosts.clone(), 0));
+            }
+            // Without the names that were meant, it would take connections that are not its own.
             if conditions.is_empty() {
-                conditions.push(condition(&[], 0));
+                continue;
             }
             let place = format!("spec.tls[{index}].forwardTo");
             let targets = self.targets(&table.source, self.placement.targets.tls.get(position), &place);
@@ -236,6 +244,25 @@ impl Writer<'_, '_> {
             rendered.extend(both.map(|(targets, r#match)| TlsRoute { r#match, route: stream_destinations(&targets) }));
         }
         rendered
+    }
+
+    /// The server names of a matcher that are among the hosts: Istio refuses a whole VirtualService for any other.
+    /// `None` if none is left.
+    fn sni_hosts(&mut self, source: &ResourceRef, place: &str, wanted: &[String]) -> Option<Vec<String>> {
+        if wanted.is_empty() {
+            return Some(self.placement.hosts.clone());
+        }
+        let root = self.table.tables.first().map(|reached| &*reached.table.input.spec.hosts).unwrap_or_default();
+        let mut kept = Vec::new();
+        for name in wanted {
+            if self.placement.hosts.iter().any(|host| hostname::covers(host, name)) {
+                kept.push(name.clone());
+            } else if !root.iter().any(|host| hostname::covers(host, name)) {
+                let text = format!("{place}: {name} is none of the hosts of {}: it is left out", self.table.parent);
+                self.notes.say(source, Severity::Invalid, Code::BadValue, text);
+            }
+        }
+        Some(kept).filter(|kept| !kept.is_empty())
     }
 }
 
