@@ -105,12 +105,17 @@ kinds! {
         VirtualGateway, "virtualgateways", ["vg"], Anywhere, VirtualGatewaySpec, VirtualGatewayStatus;
     }
     "resilience.policy.gloo.solo.io" "v2" in resilience {
+        ConnectionPolicy, "connectionpolicies", [], Anywhere, ConnectionPolicySpec, ConnectionPolicyStatus;
+        FailoverPolicy, "failoverpolicies", [], Anywhere, FailoverPolicySpec, FailoverPolicyStatus;
+        OutlierDetectionPolicy, "outlierdetectionpolicies", [], Anywhere, OutlierDetectionPolicySpec, OutlierDetectionPolicyStatus;
         RetryTimeoutPolicy, "retrytimeoutpolicies", [], Anywhere, RetryTimeoutPolicySpec, RetryTimeoutPolicyStatus;
     }
     "security.policy.gloo.solo.io" "v2" in security {
         CORSPolicy, "corspolicies", [], Anywhere, CorsPolicySpec, CorsPolicyStatus;
+        ClientTLSPolicy, "clienttlspolicies", [], Anywhere, ClientTlsPolicySpec, ClientTlsPolicyStatus;
     }
     "trafficcontrol.policy.gloo.solo.io" "v2" in traffic_control {
+        LoadBalancerPolicy, "loadbalancerpolicies", [], Anywhere, LoadBalancerPolicySpec, LoadBalancerPolicyStatus;
         MirrorPolicy, "mirrorpolicies", [], Anywhere, MirrorPolicySpec, MirrorPolicyStatus;
     }
 }

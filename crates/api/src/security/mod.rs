@@ -1,5 +1,7 @@
 //! Policies about who may do what, and how that is proven, group `security.policy.gloo.solo.io`.
 
+mod client_tls_policy;
 mod cors_policy;
 
+pub use client_tls_policy::*;
 pub use cors_policy::*;

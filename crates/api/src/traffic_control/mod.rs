@@ -1,5 +1,7 @@
 //! Policies about how much traffic goes where and in which form, group `trafficcontrol.policy.gloo.solo.io`.
 
+mod load_balancer_policy;
 mod mirror_policy;
 
+pub use load_balancer_policy::*;
 pub use mirror_policy::*;

@@ -6,9 +6,11 @@ use meshrelay_api::internal::{DiscoveredGatewaySpec, MeshSpec};
 use meshrelay_api::networking::{
     ExternalEndpointSpec, ExternalServiceSpec, RouteTableSpec, VirtualDestinationSpec, VirtualGatewaySpec,
 };
-use meshrelay_api::resilience::RetryTimeoutPolicySpec;
-use meshrelay_api::security::CorsPolicySpec;
-use meshrelay_api::traffic_control::MirrorPolicySpec;
+use meshrelay_api::resilience::{
+    ConnectionPolicySpec, FailoverPolicySpec, OutlierDetectionPolicySpec, RetryTimeoutPolicySpec,
+};
+use meshrelay_api::security::{ClientTlsPolicySpec, CorsPolicySpec};
+use meshrelay_api::traffic_control::{LoadBalancerPolicySpec, MirrorPolicySpec};
 use meshrelay_snapshot::{Name, Object};
 
 use super::cluster::Problem;
@@ -62,6 +64,11 @@ tables! {
     external_services: "networking.gloo.solo.io" "ExternalService" Ours<ExternalServiceSpec>;
     external_endpoints: "networking.gloo.solo.io" "ExternalEndpoint" Ours<ExternalEndpointSpec>;
     retry_timeout_policies: "resilience.policy.gloo.solo.io" "RetryTimeoutPolicy" Ours<RetryTimeoutPolicySpec>;
+    failover_policies: "resilience.policy.gloo.solo.io" "FailoverPolicy" Ours<FailoverPolicySpec>;
+    outlier_detection_policies: "resilience.policy.gloo.solo.io" "OutlierDetectionPolicy" Ours<OutlierDetectionPolicySpec>;
+    connection_policies: "resilience.policy.gloo.solo.io" "ConnectionPolicy" Ours<ConnectionPolicySpec>;
+    client_tls_policies: "security.policy.gloo.solo.io" "ClientTLSPolicy" Ours<ClientTlsPolicySpec>;
+    load_balancer_policies: "trafficcontrol.policy.gloo.solo.io" "LoadBalancerPolicy" Ours<LoadBalancerPolicySpec>;
     cors_policies: "security.policy.gloo.solo.io" "CORSPolicy" Ours<CorsPolicySpec>;
     mirror_policies: "trafficcontrol.policy.gloo.solo.io" "MirrorPolicy" Ours<MirrorPolicySpec>;
 }

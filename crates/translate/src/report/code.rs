@@ -105,6 +105,12 @@ codes! {
     PolicyConflict = "MR0560",
     /// A policy selects nothing that its workspace owns.
     PolicyUnused = "MR0561",
+    /// A policy selects a kind of destination for which it cannot hold.
+    WrongTarget = "MR0590",
+    /// Failover is set up for a destination whose failing endpoints nobody notices.
+    NoOutlierDetection = "MR0591",
+    /// TLS other than that of the mesh is asked for where traffic goes to other clusters.
+    TlsAcrossClusters = "MR0592",
 }
 
 impl Code {

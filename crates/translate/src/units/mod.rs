@@ -24,7 +24,7 @@ pub(crate) fn resolve(model: &Model, allocations: &mut Allocations, notes: &mut 
     let external = external_service::resolve(model, notes);
     let gateways = virtual_gateway::resolve(model, notes);
     let tables = route_table::resolve(model, &hosts, &gateways, notes);
-    let rules = destination_rule::resolve(&tables);
+    let rules = destination_rule::resolve(model, &hosts, &external, &tables, notes);
     let mut inputs: Vec<Box<dyn ParentInput>> = Vec::new();
     inputs.extend(boxed(gateways.into_values()));
     inputs.extend(boxed(east_west));

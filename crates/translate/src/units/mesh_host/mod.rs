@@ -230,10 +230,7 @@ impl MeshHost {
         shapers: &Shapers,
         emission: &mut Emission<'_>,
     ) {
-        let seeing = self.viewers.iter().filter_map(|viewer| viewer.contexts.get(cluster)).flatten();
-        // The gateways must know the host to let it in, whoever owns their namespace.
-        let gateways = home.entry_points().iter().map(|point| &point.namespace);
-        let export_to: BTreeSet<&Name> = seeing.chain(gateways).collect();
+        let export_to = self.home_namespaces(cluster, home);
         if export_to.is_empty() {
             return;
         }
@@ -345,6 +342,14 @@ fn note_reachability(host: &MeshHost, notes: &mut Notes) {
 }
 
 impl MeshHost {
+    /// The namespaces of a cluster that use the host at its home there.
+    pub(crate) fn home_namespaces<'a>(&'a self, cluster: &Name, home: &'a Backing) -> BTreeSet<&'a Name> {
+        let seeing = self.viewers.iter().filter_map(|viewer| viewer.contexts.get(cluster)).flatten();
+        // The gateways must know the host to let it in, whoever owns their namespace.
+        let gateways = home.entry_points().iter().map(|point| &point.namespace);
+        seeing.chain(gateways).collect()
+    }
+
     /// Whether traffic for the host leads somewhere from a cluster.
     pub(crate) fn is_reachable_in(&self, cluster: &Name) -> bool {
         self.backings.contains_key(cluster) || self.backings.values().any(|backing| !backing.entry_points().is_empty())
