@@ -88,6 +88,8 @@ macro_rules! kinds {
 kinds! {
     "admin.gloo.solo.io" "v2" in admin {
         KubernetesCluster, "kubernetesclusters", ["kc"], Management, KubernetesClusterSpec, KubernetesClusterStatus;
+        RateLimitServerConfig, "ratelimitserverconfigs", [], Anywhere, RateLimitServerConfigSpec, RateLimitServerConfigStatus;
+        RateLimitServerSettings, "ratelimitserversettings", [], Anywhere, RateLimitServerSettingsSpec, RateLimitServerSettingsStatus;
         RootTrustPolicy, "roottrustpolicies", ["rtp"], Management, RootTrustPolicySpec, RootTrustPolicyStatus;
         Workspace, "workspaces", ["ws"], Management, WorkspaceSpec, WorkspaceStatus;
         WorkspaceSettings, "workspacesettings", ["wss"], Anywhere, WorkspaceSettingsSpec, WorkspaceSettingsStatus;
@@ -113,10 +115,13 @@ kinds! {
     "security.policy.gloo.solo.io" "v2" in security {
         CORSPolicy, "corspolicies", [], Anywhere, CorsPolicySpec, CorsPolicyStatus;
         ClientTLSPolicy, "clienttlspolicies", [], Anywhere, ClientTlsPolicySpec, ClientTlsPolicyStatus;
+        JWTPolicy, "jwtpolicies", [], Anywhere, JwtPolicySpec, JwtPolicyStatus;
     }
     "trafficcontrol.policy.gloo.solo.io" "v2" in traffic_control {
         LoadBalancerPolicy, "loadbalancerpolicies", [], Anywhere, LoadBalancerPolicySpec, LoadBalancerPolicyStatus;
         MirrorPolicy, "mirrorpolicies", [], Anywhere, MirrorPolicySpec, MirrorPolicyStatus;
+        RateLimitClientConfig, "ratelimitclientconfigs", [], Anywhere, RateLimitClientConfigSpec, RateLimitClientConfigStatus;
+        RateLimitPolicy, "ratelimitpolicies", [], Anywhere, RateLimitPolicySpec, RateLimitPolicyStatus;
     }
 }
 

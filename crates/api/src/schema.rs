@@ -95,6 +95,12 @@ fn bound_integers(node: &mut Map<String, Value>) {
             node.entry("minimum").or_insert_with(|| json!(0));
             node.entry("maximum").or_insert_with(|| json!(u32::MAX));
         }
+        // Wrapped numbers come without a format.
+        Some("int32") if node.get("nullable") == Some(&json!(true)) => {
+            node.remove("format");
+            node.entry("minimum").or_insert_with(|| json!(i32::MIN));
+            node.entry("maximum").or_insert_with(|| json!(i32::MAX));
+        }
         Some("double") => {
             node.remove("format");
         }

@@ -13,7 +13,6 @@ use crate::{ContentHash, Gvk, Name, ObjectKey, canonical_json};
 pub struct Object {
     key: ObjectKey,
     labels: BTreeMap<Name, Name>,
-    annotations: BTreeMap<Name, Box<str>>,
     created: Option<Timestamp>,
     generation: i64,
     body: Box<[u8]>,
@@ -49,9 +48,18 @@ struct HeadMetadata {
     name: Name,
     namespace: Option<Name>,
     labels: Option<BTreeMap<Name, Name>>,
-    annotations: Option<BTreeMap<Name, Box<str>>>,
     creation_timestamp: Option<Timestamp>,
     generation: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct Annotated {
+    metadata: AnnotatedMetadata,
+}
+
+#[derive(Deserialize)]
+struct AnnotatedMetadata {
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 impl Object {
@@ -82,12 +90,20 @@ impl Object {
                 name: metadata.name,
             },
             labels: metadata.labels.unwrap_or_default(),
-            annotations: metadata.annotations.unwrap_or_default(),
             created: metadata.creation_timestamp,
             generation: metadata.generation.unwrap_or_default(),
             hash: ContentHash::of(&body),
             body,
         })
+    }
+
+    /// From canonical JSON together with what it says, for those who wrote it and need not have it read: an object with
+    /// this key and these labels, without creation time and generation.
+    pub fn from_written(key: ObjectKey, labels: BTreeMap<Name, Name>, body: impl Into<Box<[u8]>>) -> Self {
+        let body = body.into();
+        let object = Self { key, labels, created: None, generation: 0, hash: ContentHash::of(&body), body };
+        debug_assert_eq!(Self::from_canonical(object.body.clone()).ok().as_ref(), Some(&object));
+        object
     }
 
     /// Group, version, kind, namespace and name.
@@ -100,9 +116,10 @@ impl Object {
         &self.labels
     }
 
-    /// `metadata.annotations`.
-    pub fn annotations(&self) -> &BTreeMap<Name, Box<str>> {
-        &self.annotations
+    /// One of `metadata.annotations`, read out of the body: few are ever asked for, and they can be long.
+    pub fn annotation(&self, key: &str) -> Option<String> {
+        let Annotated { metadata } = serde_json::from_slice(&self.body).ok()?;
+        metadata.annotations?.remove(key)
     }
 
     /// `metadata.creationTimestamp`, if the object has one.
@@ -162,6 +179,14 @@ mod tests {
         assert_eq!(one, two);
         assert_eq!(one.key().to_string(), "Service n/a");
         assert_eq!(Object::from_canonical(one.body()).unwrap(), two);
+    }
+
+    #[test]
+    fn an_annotation_is_read_out_of_the_body() {
+        let metadata = json!({"name": "a", "annotations": {"one": "1\"", "two": "2"}});
+        let object = Object::from_value(&json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata})).unwrap();
+        assert_eq!(object.annotation("one").as_deref(), Some("1\""));
+        assert_eq!(object.annotation("three"), None);
     }
 
     #[test]

@@ -58,6 +58,12 @@ impl<T> Deref for Shared<T> {
     }
 }
 
+impl<T> PartialEq for Shared<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.0 == other.0.0
+    }
+}
+
 impl<T> Hash for Shared<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.0.hash(state);

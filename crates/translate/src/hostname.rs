@@ -26,6 +26,11 @@ pub(crate) fn without_covered(hosts: &[String]) -> Vec<String> {
     hosts.iter().filter(|host| !hosts.iter().any(|other| covers(other, host))).cloned().collect()
 }
 
+/// Whether Istio takes a text for the address of an endpoint: an IP address or a host name.
+pub(crate) fn is_address(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok() || !text.contains('*') && problem(text, Allowed::Wildcard).is_none()
+}
+
 /// Why a text is no host name; `None` if it is one.
 pub(crate) fn problem(host: &str, allowed: Allowed) -> Option<String> {
     let told = |expected: &str| Some(format!("expected {expected}, found {host:?}"));

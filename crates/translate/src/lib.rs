@@ -16,6 +16,7 @@ mod model;
 mod names;
 mod output;
 mod policies;
+mod reads;
 mod reference;
 mod report;
 mod unit;

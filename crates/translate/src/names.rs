@@ -9,7 +9,7 @@ use std::fmt::Write;
 use md5::{Digest, Md5};
 
 /// Longest name of an object and longest value of a label: the limit of a DNS label.
-const MAX: usize = 63;
+pub(crate) const MAX: usize = 63;
 
 /// Characters of the readable beginning and hexadecimal digits of the hash in a name that was too long.
 const HALF: usize = 31;

@@ -1,14 +1,14 @@
 //! Generated objects: their metadata, and how they are put together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use meshrelay_api::istio::IstioKind;
 use meshrelay_api::labels;
-use meshrelay_snapshot::{Gvk, Name, Object, canonical_json};
+use meshrelay_snapshot::{Gvk, Name, Object, ObjectKey, canonical_json};
 use serde::Serialize;
 
-use crate::names::label_value;
+use crate::names;
 use crate::report::Notes;
 use crate::unit::{Batch, Unit, UnitId, UnitKind};
 use crate::{ContextId, ResourceRef};
@@ -35,7 +35,7 @@ pub struct Shaper {
 
 /// The resources that had a part in a generated object, ordered; nothing for objects that are not generated.
 pub fn shaped_by(object: &Object) -> Vec<Shaper> {
-    let text = object.annotations().get(SHAPED_BY).map(AsRef::as_ref).unwrap_or_default();
+    let text = object.annotation(SHAPED_BY).unwrap_or_default();
     text.split(',')
         .filter_map(|entry| {
             let mut parts = entry.splitn(4, '/').map(Name::from);
@@ -77,8 +77,19 @@ impl<'a> FromIterator<&'a ResourceRef> for Shapers {
 pub(crate) struct Body {
     gvk: Gvk,
     spec: Arc<[u8]>,
-    shapers: Arc<(Shapers, String)>,
+    shapers: Arc<Shaping>,
 }
+
+/// Who shaped a body, with what follows from that.
+#[derive(Debug)]
+struct Shaping {
+    shapers: Shapers,
+    annotation: String,
+    reads: Arc<Reads>,
+}
+
+/// The kinds of which clusters had a part.
+type Reads = BTreeSet<(Name, Gvk)>;
 
 impl Body {
     pub(crate) fn new<S: IstioKind>(spec: &S, shapers: Shapers) -> Self {
@@ -86,7 +97,9 @@ impl Body {
         // Specs have string keys and finite numbers only, so rendering cannot fail.
         let spec = canonical_json(&serde_json::to_value(spec).unwrap_or_default());
         let annotation = shapers.annotation();
-        Self { gvk, spec: spec.into(), shapers: Arc::new((shapers, annotation)) }
+        let reads = shapers.0.iter().map(|shaper| (shaper.cluster.clone(), shaper.key.gvk.clone()));
+        let reads = Arc::new(reads.collect());
+        Self { gvk, spec: spec.into(), shapers: Arc::new(Shaping { shapers, annotation, reads }) }
     }
 }
 
@@ -95,8 +108,11 @@ impl Body {
 pub(crate) struct Emission<'a> {
     parent: &'a ResourceRef,
     kind: UnitKind,
+    parent_labels: Vec<(Name, Name)>,
     units: BTreeMap<ContextId, Unit>,
     pub(crate) notes: Notes,
+    /// Unions of two sets that were made before: most units of a parent read the same.
+    merged: Vec<[Arc<Reads>; 3]>,
 }
 
 /// What an object has beside its spec. Annotations and labels that the system sets cannot be overridden.
@@ -109,48 +125,63 @@ pub(crate) struct Extra<'a> {
 #[derive(Serialize)]
 struct Head<'a> {
     annotations: BTreeMap<&'a str, &'a str>,
-    labels: BTreeMap<&'a str, &'a str>,
-    name: &'a str,
-    namespace: &'a str,
+    labels: &'a BTreeMap<Name, Name>,
+    name: &'a Name,
+    namespace: &'a Name,
 }
+
+/// The keys of the labels that every generated object has.
+struct LabelKeys {
+    context: [Name; 3],
+    parent: [Name; 6],
+    reconciler: (Name, Name),
+}
+
+static LABEL_KEYS: LazyLock<LabelKeys> = LazyLock::new(|| LabelKeys {
+    context: [labels::CONTEXT_CLUSTER, labels::CONTEXT_NAMESPACE, labels::CONTEXT_WORKSPACE].map(Name::from),
+    parent: [
+        labels::PARENT_CLUSTER,
+        labels::PARENT_GROUP,
+        labels::PARENT_KIND,
+        labels::PARENT_NAME,
+        labels::PARENT_NAMESPACE,
+        labels::PARENT_VERSION,
+    ]
+    .map(Name::from),
+    reconciler: (labels::RECONCILER.into(), TRANSLATOR.into()),
+});
 
 impl<'a> Emission<'a> {
     pub(crate) fn new(kind: UnitKind, parent: &'a ResourceRef) -> Self {
-        Self { parent, kind, units: BTreeMap::new(), notes: Notes::default() }
+        let ResourceRef { cluster, key } = parent;
+        let values = [cluster, &key.gvk.group, &key.gvk.kind, &key.name, &key.namespace, &key.gvk.version];
+        let parent_labels = LABEL_KEYS.parent.iter().cloned().zip(values.map(label)).collect();
+        Self { parent, kind, parent_labels, units: BTreeMap::new(), notes: Notes::default(), merged: Vec::new() }
     }
 
     /// Emits an object into a context.
     pub(crate) fn emit(&mut self, context: &ContextId, name: &str, body: &Body, extra: Extra<'_>) {
-        let ResourceRef { cluster: parent_cluster, key: parent } = self.parent;
-        let system = [
-            (labels::CONTEXT_CLUSTER, context.cluster.as_str()),
-            (labels::CONTEXT_NAMESPACE, &context.namespace),
-            (labels::CONTEXT_WORKSPACE, &context.workspace),
-            (labels::PARENT_CLUSTER, parent_cluster),
-            (labels::PARENT_GROUP, &parent.gvk.group),
-            (labels::PARENT_KIND, &parent.gvk.kind),
-            (labels::PARENT_NAME, &parent.name),
-            (labels::PARENT_NAMESPACE, &parent.namespace),
-            (labels::PARENT_VERSION, &parent.gvk.version),
-        ]
-        .map(|(key, value)| (key, label_value(value)));
-        let mut all_labels: BTreeMap<&str, &str> =
-            extra.labels.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        all_labels.extend(system.iter().map(|(key, value)| (*key, value.as_str())));
-        all_labels.insert(labels::RECONCILER, TRANSLATOR);
+        let own = extra.labels.into_iter().flatten().map(|(key, value)| (Name::from(key), Name::from(value)));
+        let mut all_labels: BTreeMap<Name, Name> = own.collect();
+        all_labels.extend(self.parent_labels.iter().cloned());
+        let values = [&context.cluster, &context.namespace, &context.workspace];
+        all_labels.extend(LABEL_KEYS.context.iter().cloned().zip(values.map(label)));
+        let (key, value) = &LABEL_KEYS.reconciler;
+        all_labels.insert(key.clone(), value.clone());
         let mut annotations: BTreeMap<&str, &str> =
             extra.annotations.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         annotations.insert(labels::CLUSTER, &context.cluster);
-        annotations.insert(SHAPED_BY, &body.shapers.1);
-        let head = Head { annotations, labels: all_labels, name, namespace: &context.namespace };
-        if let Some(object) = assemble(&body.gvk, &head, &body.spec) {
-            self.add(context, object, &body.shapers.0);
+        annotations.insert(SHAPED_BY, &body.shapers.annotation);
+        let key = ObjectKey { gvk: body.gvk.clone(), namespace: context.namespace.clone(), name: Name::from(name) };
+        let head = Head { annotations, labels: &all_labels, name: &key.name, namespace: &key.namespace };
+        if let Some(json) = assemble(&body.gvk, &head, &body.spec) {
+            self.add(context, Object::from_written(key, all_labels, json), &body.shapers);
         }
     }
 
-    fn add(&mut self, context: &ContextId, object: Object, shapers: &Shapers) {
+    fn add(&mut self, context: &ContextId, object: Object, shaping: &Shaping) {
         let output = (context.cluster.clone(), object.key().clone());
-        for shaper in shapers.0.iter().filter(|shaper| is_reported(shaper)) {
+        for shaper in shaping.shapers.0.iter().filter(|shaper| is_reported(shaper)) {
             self.notes.shaped(shaper, output.clone());
             // An east-west gateway may stand in a namespace that no workspace owns.
             if !context.workspace.is_empty() {
@@ -159,10 +190,11 @@ impl<'a> Emission<'a> {
         }
         let unit = self.units.entry(context.clone()).or_insert_with(|| {
             let id = UnitId { context: context.clone(), kind: self.kind, parent: self.parent.clone() };
-            Unit { id, reads: BTreeSet::new(), objects: Vec::new() }
+            Unit { id: Arc::new(id), reads: Arc::clone(&shaping.reads), objects: Vec::new() }
         });
-        let reads = shapers.0.iter().map(|shaper| (shaper.cluster.clone(), shaper.key.gvk.clone()));
-        unit.reads.extend(reads);
+        if !Arc::ptr_eq(&unit.reads, &shaping.reads) {
+            unit.reads = merge(&mut self.merged, &unit.reads, &shaping.reads);
+        }
         unit.objects.push(Arc::new(object));
     }
 
@@ -175,6 +207,22 @@ impl<'a> Emission<'a> {
     }
 }
 
+/// The union of two sets, shared between those who need the same.
+fn merge(known: &mut Vec<[Arc<Reads>; 3]>, one: &Arc<Reads>, other: &Arc<Reads>) -> Arc<Reads> {
+    let is_it = |[a, b, _]: &&[Arc<Reads>; 3]| Arc::ptr_eq(a, one) && Arc::ptr_eq(b, other);
+    if let Some([_, _, union]) = known.iter().rev().find(is_it) {
+        return Arc::clone(union);
+    }
+    let union = if other.is_subset(one) { Arc::clone(one) } else { Arc::new(one.union(other).cloned().collect()) };
+    known.push([Arc::clone(one), Arc::clone(other), Arc::clone(&union)]);
+    union
+}
+
+/// A value as a label takes it.
+fn label(value: &Name) -> Name {
+    if value.len() <= names::MAX { value.clone() } else { Name::from(names::label_value(value)) }
+}
+
 /// Shapers whose reports list the generated objects: what users write to get objects. Workspaces and their settings
 /// have a part in everything, so a list would say nothing.
 fn is_reported(shaper: &ResourceRef) -> bool {
@@ -185,7 +233,7 @@ fn is_reported(shaper: &ResourceRef) -> bool {
 }
 
 /// Writes the canonical JSON directly: keys in byte order, no spaces.
-fn assemble(gvk: &Gvk, head: &Head<'_>, spec: &[u8]) -> Option<Object> {
+fn assemble(gvk: &Gvk, head: &Head<'_>, spec: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::with_capacity(spec.len() + 1024);
     let api_version = gvk.api_version();
     body.extend_from_slice(b"{\"apiVersion\":");
@@ -197,15 +245,13 @@ fn assemble(gvk: &Gvk, head: &Head<'_>, spec: &[u8]) -> Option<Object> {
     body.extend_from_slice(b",\"spec\":");
     body.extend_from_slice(spec);
     body.push(b'}');
-    Object::from_canonical(body).ok()
+    Some(body)
 }
 
 #[cfg(test)]
 mod tests {
-    use meshrelay_api::istio::Gateway;
-    use meshrelay_snapshot::ObjectKey;
-
     use super::*;
+    use meshrelay_api::istio::Gateway;
 
     #[test]
     fn an_object_is_canonical_and_says_what_shaped_it() {

@@ -13,6 +13,11 @@ pub struct ResourceRef {
 }
 
 impl ResourceRef {
+    /// Namespace and name, by which tables of one kind are ordered.
+    pub(crate) fn place(&self) -> (Name, Name) {
+        (self.key.namespace.clone(), self.key.name.clone())
+    }
+
     /// From its parts.
     pub fn new(cluster: &Name, key: &ObjectKey) -> Self {
         Self { cluster: cluster.clone(), key: key.clone() }

@@ -1,6 +1,7 @@
 //! Units of translation.
 
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use meshrelay_snapshot::{ContentHash, Gvk, Name, Object};
@@ -44,10 +45,10 @@ pub struct UnitId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
     /// Its name.
-    pub id: UnitId,
+    pub id: Arc<UnitId>,
     /// The kinds of which clusters had a part in the output: as long as one of them is incomplete, the output may be
     /// smaller than it should be.
-    pub reads: BTreeSet<(Name, Gvk)>,
+    pub reads: Arc<BTreeSet<(Name, Gvk)>>,
     /// What it produced, ordered by key.
     pub objects: Vec<Arc<Object>>,
 }
@@ -64,7 +65,7 @@ pub(crate) type BatchId = (UnitKind, ResourceRef);
 
 /// Everything that the units of one parent read, resolved. `translate` sees nothing else, so that an equal fingerprint
 /// means an equal output.
-pub(crate) trait ParentInput {
+pub(crate) trait ParentInput: Debug + Send + Sync {
     /// What is remembered by.
     fn id(&self) -> BatchId;
 

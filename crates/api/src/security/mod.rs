@@ -2,6 +2,8 @@
 
 mod client_tls_policy;
 mod cors_policy;
+mod jwt_policy;
 
 pub use client_tls_policy::*;
 pub use cors_policy::*;
+pub use jwt_policy::*;

@@ -2,6 +2,10 @@
 
 mod load_balancer_policy;
 mod mirror_policy;
+mod rate_limit_client_config;
+mod rate_limit_policy;
 
 pub use load_balancer_policy::*;
 pub use mirror_policy::*;
+pub use rate_limit_client_config::*;
+pub use rate_limit_policy::*;

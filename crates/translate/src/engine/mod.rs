@@ -2,39 +2,41 @@
 
 mod outputs;
 mod reports;
+mod stage;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meshrelay_snapshot::{ContentHash, Name, Object, ObjectKey, Snapshot};
+use meshrelay_snapshot::{Name, Object, ObjectKey, Snapshot};
 
 use self::outputs::Outputs;
 use self::reports::ReportBook;
 use crate::input::{Cache, ClusterInput};
-use crate::model::Model;
+use crate::model::{Model, Topology, baseline};
+use crate::reads::{Changes, Reads, recorded};
 use crate::report::Notes;
 use crate::unit::{Batch, BatchId};
+use crate::units::Stages;
 use crate::vip::Allocations;
-use crate::{Inputs, Options, ResourceRef, Stats, Translation, Unit, units};
+use crate::{Inputs, Options, Stats, Translation, Unit};
+use stage::{Event, Origin};
+pub(crate) use stage::{Gathering, Round, Stage, Step};
 
 /// Translates, and remembers what it did.
 #[derive(Debug, Default)]
 pub struct Translator {
     options: Options,
     cache: Cache,
+    management: Name,
     clusters: BTreeMap<Name, (Arc<Snapshot>, Arc<ClusterInput>)>,
+    topology: Option<(Arc<Topology>, Reads)>,
+    baseline: BTreeMap<Name, Reads>,
+    stages: Stages,
     allocations: Allocations,
-    memo: BTreeMap<BatchId, Remembered>,
+    memo: BTreeMap<BatchId, Vec<Unit>>,
+    units: usize,
     outputs: Outputs,
     reports: ReportBook,
-}
-
-#[derive(Debug)]
-struct Remembered {
-    fingerprint: ContentHash,
-    units: Vec<Unit>,
-    /// The resources that something was said about.
-    noted: Vec<ResourceRef>,
 }
 
 impl Translator {
@@ -57,39 +59,27 @@ impl Translator {
 
     /// All units of the last translation that have output, in the order of parents.
     pub fn units(&self) -> impl Iterator<Item = &Unit> {
-        self.memo.values().flat_map(|remembered| &remembered.units)
+        self.memo.values().flatten()
     }
 
-    /// Translates the fleet. Only what depends on a change since the last call is translated again.
+    /// Translates the fleet. Only what depends on a change since the last call is resolved and translated again.
     pub fn translate(&mut self, inputs: &Inputs) -> Translation {
-        let changed_clusters = self.read(inputs);
-        let mut notes = Notes::default();
+        let (changed_clusters, changes, mut everything) = self.read(inputs);
         let clusters = self.clusters.iter().map(|(name, (_, input))| (name.clone(), Arc::clone(input))).collect();
-        let model = Model::resolve(&self.options, &inputs.management_cluster, clusters, &mut notes);
-        let parents = units::resolve(&model, &mut self.allocations, &mut notes);
-        self.reports.resolved(notes);
-        let mut recomputed = 0;
-        let mut living: BTreeSet<BatchId> = BTreeSet::new();
-        for parent in &parents {
-            let (id, fingerprint) = (parent.id(), parent.fingerprint());
-            if self.memo.get(&id).is_none_or(|known| known.fingerprint != fingerprint) {
-                let batch = parent.translate();
-                recomputed += batch.units.len();
-                self.remember(id.clone(), fingerprint, batch);
-            }
-            living.insert(id);
-        }
-        let gone: Vec<BatchId> = self.memo.keys().filter(|id| !living.contains(*id)).cloned().collect();
-        for id in gone {
-            self.forget(&id);
-        }
+        let (topology, same) = self.topology(&clusters, &changes, everything);
+        everything |= !same;
+        let model = Model::new(clusters, topology);
+        let mut round = Round { model: &model, changes, everything, events: Vec::new() };
+        self.note_baseline(&mut round);
+        self.stages.update(&mut round, &mut self.allocations);
+        let recomputed = self.take(round.events);
         let (outputs, contested) = self.outputs.publish(self.clusters.keys());
-        for remembered in contested.iter().filter_map(|id| self.memo.get(id)) {
-            self.reports.touch(&remembered.noted);
+        for id in contested {
+            self.reports.touch(&Origin::Translated(id));
         }
         let stats = Stats {
-            parents: parents.len(),
-            units: self.units().count(),
+            parents: self.memo.len(),
+            units: self.units,
             recomputed,
             objects: outputs.values().map(|snapshot| snapshot.len()).sum(),
             changed_clusters,
@@ -97,9 +87,15 @@ impl Translator {
         Translation { outputs, reports: self.reports.publish(&self.outputs), stats }
     }
 
-    /// Reads the clusters whose snapshot is another one than last time; returns how many.
-    fn read(&mut self, inputs: &Inputs) -> usize {
+    /// Reads the clusters whose snapshot is another one than last time; returns how many, what changed in them, and
+    /// whether clusters came or went.
+    fn read(&mut self, inputs: &Inputs) -> (usize, Changes, bool) {
+        let mut everything = self.management != inputs.management_cluster;
+        self.management = inputs.management_cluster.clone();
+        let before = self.clusters.len();
         self.clusters.retain(|name, _| inputs.clusters.contains_key(name));
+        everything |= self.clusters.len() < before;
+        let mut changes = Changes::default();
         let mut changed = 0;
         for (name, snapshot) in &inputs.clusters {
             let known = self.clusters.get(name);
@@ -112,30 +108,89 @@ impl Translator {
                 continue;
             }
             let input = Arc::new(ClusterInput::new(name, snapshot, &mut self.cache));
-            self.clusters.insert(name.clone(), (Arc::clone(snapshot), input));
+            match self.clusters.insert(name.clone(), (Arc::clone(snapshot), input)) {
+                Some((before, _)) => ClusterInput::changes(name, &before, snapshot, &mut changes),
+                None => everything = true,
+            }
             changed += 1;
         }
         self.cache.sweep();
-        changed
+        (changed, changes, everything)
     }
 
-    fn remember(&mut self, id: BatchId, fingerprint: ContentHash, batch: Batch) {
-        let Batch { mut units, notes } = batch;
-        let before = self.memo.remove(&id);
-        let (units_before, noted_before) =
-            before.as_ref().map_or((&[][..], &[][..]), |before| (&before.units, &before.noted));
-        share(&mut units, units_before);
-        self.outputs.replace(units_before, &units);
-        let noted = notes.0.keys().cloned().collect();
-        self.reports.replace(&id, noted_before, notes);
-        self.memo.insert(id, Remembered { fingerprint, units, noted });
-    }
-
-    fn forget(&mut self, id: &BatchId) {
-        if let Some(before) = self.memo.remove(id) {
-            self.outputs.replace(&before.units, &[]);
-            self.reports.replace(id, &before.noted, Notes::default());
+    /// Who owns and sees what, and whether that is as it was.
+    fn topology(
+        &mut self,
+        clusters: &BTreeMap<Name, Arc<ClusterInput>>,
+        changes: &Changes,
+        everything: bool,
+    ) -> (Arc<Topology>, bool) {
+        if let Some((topology, reads)) = &self.topology
+            && !everything
+            && !reads.changed(changes)
+        {
+            return (Arc::clone(topology), true);
         }
+        let mut notes = Notes::default();
+        let (after, reads) = recorded(|| Topology::resolve(&self.options, &self.management, clusters, &mut notes));
+        self.reports.replace(Origin::Step("topology"), notes);
+        let same = self.topology.take().map(|(before, _)| before).filter(|before| **before == after);
+        let (topology, is_same) = same.map_or_else(|| (Arc::new(after), false), |same| (same, true));
+        self.topology = Some((Arc::clone(&topology), reads));
+        (topology, is_same)
+    }
+
+    /// Says what there is to say about resources as such.
+    fn note_baseline(&mut self, round: &mut Round<'_>) {
+        let origin = |cluster: &Name| Origin::Cluster("baseline", cluster.clone());
+        let clusters = &round.model.clusters;
+        let gone: Vec<Name> =
+            self.baseline.keys().filter(|cluster| !clusters.contains_key(*cluster)).cloned().collect();
+        for cluster in gone {
+            self.baseline.remove(&cluster);
+            self.reports.replace(origin(&cluster), Notes::default());
+        }
+        for (cluster, input) in clusters {
+            if self.baseline.get(cluster).is_none_or(|reads| round.touches(reads)) {
+                let mut notes = Notes::default();
+                let ((), reads) = recorded(|| baseline::note(round.model, input, &mut notes));
+                self.baseline.insert(cluster.clone(), reads);
+                self.reports.replace(origin(cluster), notes);
+            }
+        }
+    }
+
+    /// Takes in what the steps found; returns how many units were translated.
+    fn take(&mut self, events: Vec<Event>) -> usize {
+        let mut recomputed = 0;
+        for event in events {
+            match event {
+                Event::Noted(origin, notes) => self.reports.replace(origin, notes),
+                Event::Changed(parent) => {
+                    let batch = parent.translate();
+                    recomputed += batch.units.len();
+                    self.remember(parent.id(), batch);
+                }
+                Event::Gone(id) => {
+                    if let Some(before) = self.memo.remove(&id) {
+                        self.units -= before.len();
+                        self.outputs.replace(&before, &[]);
+                    }
+                    self.reports.replace(Origin::Translated(id), Notes::default());
+                }
+            }
+        }
+        recomputed
+    }
+
+    fn remember(&mut self, id: BatchId, batch: Batch) {
+        let Batch { mut units, notes } = batch;
+        let before = self.memo.remove(&id).unwrap_or_default();
+        share(&mut units, &before);
+        self.outputs.replace(&before, &units);
+        self.units = self.units + units.len() - before.len();
+        self.reports.replace(Origin::Translated(id.clone()), notes);
+        self.memo.insert(id, units);
     }
 }
 

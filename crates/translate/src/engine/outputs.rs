@@ -17,12 +17,52 @@ pub(super) struct Outputs {
 #[derive(Debug, Default)]
 struct ClusterOutput {
     /// Who produces an object of which key. The recipes of names are not free of collisions, so there can be several.
-    claims: BTreeMap<ObjectKey, BTreeMap<UnitId, Arc<Object>>>,
+    claims: BTreeMap<ObjectKey, Claims>,
     /// Keys whose claims changed since the last snapshot.
     dirty: BTreeSet<ObjectKey>,
     /// For keys with several claims, under which key each but the first was published.
     renamed: BTreeMap<ObjectKey, BTreeMap<BatchId, ObjectKey>>,
     snapshot: Arc<Snapshot>,
+}
+
+/// The claims on one key, by unit. Nearly always there is one.
+#[derive(Debug, Default)]
+struct Claims {
+    first: Option<(Arc<UnitId>, Arc<Object>)>,
+    others: BTreeMap<Arc<UnitId>, Arc<Object>>,
+}
+
+impl Claims {
+    fn remove(&mut self, unit: &Arc<UnitId>) {
+        if self.first.as_ref().is_some_and(|(first, _)| first == unit) {
+            self.first = self.others.pop_first();
+        } else {
+            self.others.remove(unit);
+        }
+    }
+
+    fn insert(&mut self, unit: &Arc<UnitId>, object: &Arc<Object>) {
+        let claim = (Arc::clone(unit), Arc::clone(object));
+        let later = match &self.first {
+            Some((first, _)) if first < unit => Some(claim),
+            Some((first, _)) if first == unit => {
+                self.first = Some(claim);
+                None
+            }
+            _ => self.first.replace(claim),
+        };
+        self.others.extend(later);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// All claims in the order of units.
+    fn iter(&self) -> impl Iterator<Item = (&UnitId, &Arc<Object>)> {
+        let first = self.first.iter().map(|(unit, object)| (unit, object));
+        first.chain(&self.others).map(|(unit, object)| (&**unit, object))
+    }
 }
 
 impl Outputs {
@@ -44,7 +84,7 @@ impl Outputs {
             let output = self.clusters.entry(unit.id.context.cluster.clone()).or_default();
             for object in &unit.objects {
                 let claims = output.claims.entry(object.key().clone()).or_default();
-                claims.insert(unit.id.clone(), Arc::clone(object));
+                claims.insert(&unit.id, object);
                 output.dirty.insert(object.key().clone());
             }
         }
@@ -85,7 +125,7 @@ impl ClusterOutput {
                 snapshot.remove(&renamed);
                 contested.insert(batch);
             }
-            let mut claims = self.claims.get(key).into_iter().flatten();
+            let mut claims = self.claims.get(key).into_iter().flat_map(Claims::iter);
             let Some((_, first)) = claims.next() else {
                 snapshot.remove(key);
                 continue;
@@ -138,8 +178,8 @@ mod tests {
         let context = ContextId { cluster: "c".into(), namespace: "n".into(), workspace: "w".into() };
         let parent = ResourceRef { cluster: "c".into(), key };
         Unit {
-            id: UnitId { context, kind: UnitKind::RouteTable, parent },
-            reads: BTreeSet::new(),
+            id: Arc::new(UnitId { context, kind: UnitKind::RouteTable, parent }),
+            reads: Arc::default(),
             objects: vec![Arc::new(Object::from_value(&value).unwrap())],
         }
     }

@@ -2,53 +2,57 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::outputs::Outputs;
+use super::stage::Origin;
 use crate::ResourceRef;
 use crate::report::{Fragment, Notes, Reports, assemble};
-use crate::unit::BatchId;
 
 /// The reports, kept up to date as their parts change.
 #[derive(Debug, Default)]
 pub(super) struct ReportBook {
-    /// What was found while resolving the fleet.
-    resolved: Notes,
-    /// What was found while translating.
-    translated: BTreeMap<ResourceRef, BTreeMap<BatchId, Fragment>>,
+    /// What was found about each resource, by what found it.
+    fragments: BTreeMap<ResourceRef, BTreeMap<Origin, Fragment>>,
+    /// The resources that each said something about.
+    noted: BTreeMap<Origin, Vec<ResourceRef>>,
     dirty: BTreeSet<ResourceRef>,
     reports: Arc<Reports>,
 }
 
 impl ReportBook {
-    /// Replaces what was found while resolving.
-    pub(super) fn resolved(&mut self, notes: Notes) {
-        let changed = |one: &Notes, other: &Notes| -> Vec<ResourceRef> {
-            let differs = |(resource, fragment): &(&ResourceRef, &Fragment)| other.0.get(*resource) != Some(*fragment);
-            one.0.iter().filter(differs).map(|(resource, _)| resource.clone()).collect()
-        };
-        self.dirty.extend(changed(&notes, &self.resolved));
-        self.dirty.extend(changed(&self.resolved, &notes));
-        self.resolved = notes;
-    }
-
-    /// Replaces what was found while translating one parent.
-    pub(super) fn replace(&mut self, id: &BatchId, before: &[ResourceRef], after: Notes) {
+    /// Replaces everything that one origin says.
+    pub(super) fn replace(&mut self, origin: Origin, mut notes: Notes) {
+        let before = self.noted.remove(&origin).unwrap_or_default();
+        let noted: Vec<ResourceRef> = notes.0.keys().cloned().collect();
         for resource in before {
-            if let Some(fragments) = self.translated.get_mut(resource) {
-                fragments.remove(id);
-                if fragments.is_empty() {
-                    self.translated.remove(resource);
+            let Some(fragments) = self.fragments.get_mut(&resource) else { continue };
+            match notes.0.remove(&resource) {
+                Some(after) => {
+                    let fragment = fragments.entry(origin.clone()).or_default();
+                    if *fragment != after {
+                        *fragment = after;
+                        self.dirty.insert(resource);
+                    }
+                }
+                None => {
+                    fragments.remove(&origin);
+                    if fragments.is_empty() {
+                        self.fragments.remove(&resource);
+                    }
+                    self.dirty.insert(resource);
                 }
             }
-            self.dirty.insert(resource.clone());
         }
-        for (resource, fragment) in after.0 {
+        for (resource, fragment) in notes.0 {
             self.dirty.insert(resource.clone());
-            self.translated.entry(resource).or_default().insert(id.clone(), fragment);
+            self.fragments.entry(resource).or_default().insert(origin.clone(), fragment);
+        }
+        if !noted.is_empty() {
+            self.noted.insert(origin, noted);
         }
     }
 
-    /// Says that objects which these resources had a part in may have been renamed.
-    pub(super) fn touch(&mut self, resources: &[ResourceRef]) {
-        self.dirty.extend(resources.iter().cloned());
+    /// Says that objects of an origin, which resources had a part in, may have been renamed.
+    pub(super) fn touch(&mut self, origin: &Origin) {
+        self.dirty.extend(self.noted.get(origin).into_iter().flatten().cloned());
     }
 
     /// All reports. Those without a change are the ones of last time.
@@ -59,14 +63,13 @@ impl ReportBook {
         }
         let reports = Arc::make_mut(&mut self.reports);
         for resource in dirty {
-            let resolved = self.resolved.0.get(&resource);
-            let translated = self.translated.get(&resource);
-            if resolved.is_none() && translated.is_none() {
+            let Some(fragments) = self.fragments.get(&resource) else {
                 reports.by_resource.remove(&resource);
                 continue;
-            }
-            let mut report = assemble(resolved.into_iter().chain(translated.into_iter().flat_map(BTreeMap::values)));
-            for (batch, fragment) in translated.into_iter().flatten() {
+            };
+            let mut report = assemble(fragments.values());
+            for (origin, fragment) in fragments {
+                let Origin::Translated(batch) = origin else { continue };
                 report.shaped.extend(fragment.shaped.iter().map(|(cluster, key)| {
                     let key = outputs.renamed(cluster, key, batch).unwrap_or(key);
                     (cluster.clone(), key.clone())

@@ -7,6 +7,7 @@ use meshrelay_snapshot::{Name, Object, Snapshot};
 use super::kube::{ServiceSpec, WorkloadSpec};
 use super::tables::{Tables, read};
 use super::{Cache, Input, Theirs};
+use crate::reads::{Changes, Place, Thing, record};
 use crate::report::Finding;
 
 /// Label of nodes with the region that they are in, and its older name.
@@ -14,10 +15,18 @@ const REGION: [&str; 2] = ["topology.kubernetes.io/region", "failure-domain.beta
 
 type Service = Arc<Input<Theirs<ServiceSpec>>>;
 
+/// Kinds by which reads are recorded. Workloads of all kinds are one.
+const SERVICE: &str = "Service";
+const NAMESPACE: &str = "Namespace";
+const NODE: &str = "Node";
+const WORKLOAD: &str = "Workload";
+const ANYTHING: &str = "";
+
 /// Everything that translation reads of one cluster. A pure function of its snapshot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ClusterInput {
     pub(crate) name: Name,
+    pub(super) place: Place,
     namespaces: BTreeMap<Name, Arc<Object>>,
     pub(super) tables: Tables,
     services_by_label: BTreeMap<(Name, Name), Vec<Service>>,
@@ -40,7 +49,17 @@ pub(crate) struct Problem {
 
 impl ClusterInput {
     pub(crate) fn new(name: &Name, snapshot: &Snapshot, cache: &mut Cache) -> Self {
-        let mut input = Self { name: name.clone(), ..Self::default() };
+        let mut input = Self {
+            name: name.clone(),
+            place: Place::cluster(name),
+            namespaces: BTreeMap::new(),
+            tables: Tables::default(),
+            services_by_label: BTreeMap::new(),
+            workloads: BTreeMap::new(),
+            region: Name::default(),
+            written: Vec::new(),
+            unreadable: Vec::new(),
+        };
         let mut regions: BTreeMap<Name, usize> = BTreeMap::new();
         for object in snapshot.iter() {
             let gvk = &object.key().gvk;
@@ -94,36 +113,57 @@ impl ClusterInput {
         input
     }
 
+    /// Says what is another than in `before`, which holds the objects of `snapshot_before`.
+    pub(crate) fn changes(name: &Name, before: &Snapshot, after: &Snapshot, changes: &mut Changes) {
+        let place = Place::cluster(name);
+        let delta = after.diff(before);
+        let keys = delta.upserts.iter().map(|object| object.key()).chain(&delta.removes);
+        for key in keys {
+            let kind = match (key.gvk.group.as_str(), key.gvk.kind.as_str()) {
+                ("apps", "Deployment" | "StatefulSet" | "DaemonSet") => WORKLOAD,
+                (_, kind) => kind,
+            };
+            let labels = [before.get(key), after.get(key)].into_iter().flatten().flat_map(|object| object.labels());
+            // Services alone are looked up by label.
+            let labels = labels.filter(|_| kind == SERVICE);
+            changes.add(place, Thing::Kind(ANYTHING));
+            changes.add_object(place, kind, (&key.namespace, &key.name), labels);
+        }
+    }
+
     /// Each namespace that exists.
     pub(crate) fn namespaces(&self) -> &BTreeMap<Name, Arc<Object>> {
+        record(self.place, Thing::Kind(NAMESPACE));
         &self.namespaces
     }
 
     /// Deployments, StatefulSets and DaemonSets of a namespace.
     pub(crate) fn workloads_in(&self, namespace: &Name) -> &[Arc<Input<Theirs<WorkloadSpec>>>] {
+        record(self.place, Thing::Namespace(WORKLOAD, namespace));
         self.workloads.get(namespace).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The region that most nodes are in, empty when none says so.
     pub(crate) fn region(&self) -> &Name {
+        record(self.place, Thing::Kind(NODE));
         &self.region
     }
 
     /// Every resource that users wrote for us, translated or not.
     pub(crate) fn written(&self) -> &[(Arc<Object>, Problem)] {
+        record(self.place, Thing::Kind(ANYTHING));
         &self.written
     }
 
     /// Other objects that cannot be read.
     pub(crate) fn unreadable(&self) -> &[(Arc<Object>, Problem)] {
+        record(self.place, Thing::Kind(ANYTHING));
         &self.unreadable
     }
 
     /// The Services of a namespace.
     pub(crate) fn services_in(&self, namespace: &Name) -> impl Iterator<Item = &Service> {
-        let from = (namespace.clone(), Name::default());
-        let of_namespace = self.services().range(from..).take_while(move |((other, _), _)| other == namespace);
-        of_namespace.map(|(_, service)| service)
+        self.services().in_namespace(namespace)
     }
 
     /// The Services that a selector may pick, narrowed down by an index; the caller checks the rest.
@@ -131,9 +171,15 @@ impl ClusterInput {
         if !selector.namespace.is_empty() {
             return self.services_in(&Name::from(&selector.namespace)).collect();
         }
-        let listed = selector.labels.iter().map(|(key, value)| self.services_by_label.get(&(key.into(), value.into())));
-        match listed.min_by_key(|services| services.map_or(0, Vec::len)) {
-            Some(services) => services.into_iter().flatten().collect(),
+        let listed = selector.labels.iter().map(|(key, value)| {
+            let services = self.services_by_label.get(&(key.into(), value.into()));
+            (key, value, services.map(Vec::as_slice).unwrap_or_default())
+        });
+        match listed.min_by_key(|(_, _, services)| services.len()) {
+            Some((key, value, services)) => {
+                record(self.place, Thing::Label(SERVICE, key, value));
+                services.iter().collect()
+            }
             None => self.services().values().collect(),
         }
     }

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use cache::Cache;
 pub(crate) use cluster::ClusterInput;
-pub(crate) use tables::ByName;
+pub(crate) use tables::Table;
 
 use crate::ResourceRef;
 use crate::report::{Code, Finding};

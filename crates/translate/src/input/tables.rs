@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meshrelay_api::admin::{KubernetesClusterSpec, WorkspaceSettingsSpec, WorkspaceSpec};
+use meshrelay_api::admin::{
+    KubernetesClusterSpec, RateLimitServerConfigSpec, RateLimitServerSettingsSpec, WorkspaceSettingsSpec, WorkspaceSpec,
+};
 use meshrelay_api::internal::{DiscoveredGatewaySpec, MeshSpec};
 use meshrelay_api::networking::{
     ExternalEndpointSpec, ExternalServiceSpec, RouteTableSpec, VirtualDestinationSpec, VirtualGatewaySpec,
@@ -9,16 +11,62 @@ use meshrelay_api::networking::{
 use meshrelay_api::resilience::{
     ConnectionPolicySpec, FailoverPolicySpec, OutlierDetectionPolicySpec, RetryTimeoutPolicySpec,
 };
-use meshrelay_api::security::{ClientTlsPolicySpec, CorsPolicySpec};
-use meshrelay_api::traffic_control::{LoadBalancerPolicySpec, MirrorPolicySpec};
+use meshrelay_api::security::{ClientTlsPolicySpec, CorsPolicySpec, JwtPolicySpec};
+use meshrelay_api::traffic_control::{
+    LoadBalancerPolicySpec, MirrorPolicySpec, RateLimitClientConfigSpec, RateLimitPolicySpec,
+};
 use meshrelay_snapshot::{Name, Object};
 
 use super::cluster::Problem;
 use super::kube::ServiceSpec;
 use super::{Cache, ClusterInput, Decode, Input, Ours, Theirs};
+use crate::reads::{Place, Thing, record};
 
 /// Decoded objects of one kind by namespace and name.
-pub(crate) type ByName<T> = BTreeMap<(Name, Name), Arc<Input<T>>>;
+pub(super) type ByName<T> = BTreeMap<(Name, Name), Arc<Input<T>>>;
+
+/// The objects of one kind in a cluster. What is looked at is recorded, see [`crate::reads`].
+#[derive(Debug)]
+pub(crate) struct Table<'a, T> {
+    place: Place,
+    kind: &'static str,
+    rows: &'a ByName<T>,
+}
+
+impl<T> Clone for Table<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Table<'_, T> {}
+
+impl<'a, T> Table<'a, T> {
+    /// One object by namespace and name.
+    pub(crate) fn get(self, key: &(Name, Name)) -> Option<&'a Arc<Input<T>>> {
+        record(self.place, Thing::Object(self.kind, &key.0, &key.1));
+        self.rows.get(key)
+    }
+
+    /// All objects, in the order of namespaces and names.
+    pub(crate) fn values(self) -> impl Iterator<Item = &'a Arc<Input<T>>> {
+        record(self.place, Thing::Kind(self.kind));
+        self.rows.values()
+    }
+
+    /// The objects of a namespace, in the order of names.
+    pub(crate) fn in_namespace(self, namespace: &Name) -> impl Iterator<Item = &'a Arc<Input<T>>> {
+        record(self.place, Thing::Namespace(self.kind, namespace));
+        let from = (namespace.clone(), Name::default());
+        let namespace = namespace.clone();
+        self.rows.range(from..).take_while(move |((other, _), _)| *other == namespace).map(|(_, input)| input)
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        record(self.place, Thing::Kind(self.kind));
+        self.rows.is_empty()
+    }
+}
 
 /// One line per kind that translation reads whole: its table, and group and kind of the objects in it.
 macro_rules! tables {
@@ -42,8 +90,8 @@ macro_rules! tables {
 
         impl ClusterInput {
             $(
-                pub(crate) fn $table(&self) -> &ByName<$spec> {
-                    &self.tables.$table
+                pub(crate) fn $table(&self) -> Table<'_, $spec> {
+                    Table { place: self.place, kind: $kind, rows: &self.tables.$table }
                 }
             )+
         }
@@ -70,7 +118,12 @@ tables! {
     client_tls_policies: "security.policy.gloo.solo.io" "ClientTLSPolicy" Ours<ClientTlsPolicySpec>;
     load_balancer_policies: "trafficcontrol.policy.gloo.solo.io" "LoadBalancerPolicy" Ours<LoadBalancerPolicySpec>;
     cors_policies: "security.policy.gloo.solo.io" "CORSPolicy" Ours<CorsPolicySpec>;
+    jwt_policies: "security.policy.gloo.solo.io" "JWTPolicy" Ours<JwtPolicySpec>;
     mirror_policies: "trafficcontrol.policy.gloo.solo.io" "MirrorPolicy" Ours<MirrorPolicySpec>;
+    rate_limit_policies: "trafficcontrol.policy.gloo.solo.io" "RateLimitPolicy" Ours<RateLimitPolicySpec>;
+    rate_limit_client_configs: "trafficcontrol.policy.gloo.solo.io" "RateLimitClientConfig" Ours<RateLimitClientConfigSpec>;
+    rate_limit_server_configs: "admin.gloo.solo.io" "RateLimitServerConfig" Ours<RateLimitServerConfigSpec>;
+    rate_limit_server_settings: "admin.gloo.solo.io" "RateLimitServerSettings" Ours<RateLimitServerSettingsSpec>;
 }
 
 pub(super) fn read<T: Decode>(object: &Arc<Object>, cache: &mut Cache, into: &mut ByName<T>) -> Problem {

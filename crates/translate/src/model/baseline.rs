@@ -5,36 +5,36 @@ use meshrelay_snapshot::{Name, Object};
 use super::Model;
 use super::settings::GLOBAL;
 use crate::ResourceRef;
+use crate::input::ClusterInput;
 use crate::report::{Code, Notes, Severity};
 
 /// Kinds that count in the management cluster's admin namespace only.
 const ADMIN_KINDS: [&str; 2] = ["KubernetesCluster", "Workspace"];
 
 /// Notes every resource that users wrote, whether it counts and what is wrong with it.
-pub(super) fn note(model: &Model, management: &Name, notes: &mut Notes) {
-    for (cluster, input) in &model.clusters {
-        for (object, problem) in input.unreadable() {
-            let source = ResourceRef::new(cluster, object.key());
-            if let Some((code, text)) = &problem.unreadable {
-                notes.say(&source, Severity::Invalid, *code, text);
-            }
+pub(crate) fn note(model: &Model, input: &ClusterInput, notes: &mut Notes) {
+    let (cluster, management) = (&input.name, &model.management);
+    for (object, problem) in input.unreadable() {
+        let source = ResourceRef::new(cluster, object.key());
+        if let Some((code, text)) = &problem.unreadable {
+            notes.say(&source, Severity::Invalid, *code, text);
         }
-        for (object, problem) in input.written() {
-            let source = ResourceRef::new(cluster, object.key());
-            let owner = model.config_owner(cluster, &object.key().namespace);
-            notes.known(&source, object.generation(), owner.map(|owner| &owner.name));
-            for (code, text) in &problem.warnings {
-                notes.say(&source, Severity::Warning, *code, text);
-            }
-            if let Some((code, text)) = &problem.unreadable {
-                notes.say(&source, Severity::Invalid, *code, text);
-            }
-            if let Some(text) = out_of_place(model, management, cluster, object) {
-                notes.say(&source, Severity::Warning, Code::OutOfPlace, text);
-            } else if problem.unknown_kind {
-                let text = format!("{} is accepted and stored, but not translated yet", object.key().gvk.kind);
-                notes.say(&source, Severity::Warning, Code::NotTranslated, text);
-            }
+    }
+    for (object, problem) in input.written() {
+        let source = ResourceRef::new(cluster, object.key());
+        let owner = model.config_owner(cluster, &object.key().namespace);
+        notes.known(&source, object.generation(), owner.map(|owner| &owner.name));
+        for (code, text) in &problem.warnings {
+            notes.say(&source, Severity::Warning, *code, text);
+        }
+        if let Some((code, text)) = &problem.unreadable {
+            notes.say(&source, Severity::Invalid, *code, text);
+        }
+        if let Some(text) = out_of_place(model, management, cluster, object) {
+            notes.say(&source, Severity::Warning, Code::OutOfPlace, text);
+        } else if problem.unknown_kind {
+            let text = format!("{} is accepted and stored, but not translated yet", object.key().gvk.kind);
+            notes.say(&source, Severity::Warning, Code::NotTranslated, text);
         }
     }
 }

@@ -3,23 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use meshrelay_api::admin::EastWestGatewaySelector;
+use meshrelay_api::admin::{EastWestGatewaySelector, HostInfo};
+use meshrelay_api::client_mode::ClientMode;
 use meshrelay_api::internal::DiscoveredGatewaySpec;
+use meshrelay_api::locality::Locality;
 use meshrelay_api::selectors::{ObjectSelector, PortSelector};
 use meshrelay_snapshot::{Gvk, Name, ObjectKey};
 
 use super::workspaces::{Owners, Workspace};
 use crate::ResourceRef;
 use crate::fingerprint::Shared;
-use crate::input::kube::selects;
-use crate::input::{ClusterInput, Input, Ours};
+use crate::hostname::is_address;
+use crate::input::kube::{ServiceSpec, selects};
+use crate::input::{ClusterInput, Input, Ours, Theirs};
 use crate::report::{Code, Notes, Severity};
 
 /// The label of gateways that let in traffic from other clusters when no settings say which do.
 const DEFAULT_LABEL: (&str, &str) = ("istio", "eastwestgateway");
-
-/// Name of the port that passes TLS on by server name when no settings say which does.
-const DEFAULT_PORT: &str = "tls";
 
 /// A gateway through which traffic from other clusters enters.
 #[derive(Clone, Debug, Hash)]
@@ -31,12 +31,46 @@ pub(crate) struct EntryPoint {
     pub(crate) service: Name,
     /// Labels of its pods.
     pub(crate) selector: BTreeMap<String, String>,
-    pub(crate) port_name: String,
+    /// Its ports for traffic from other clusters.
+    pub(crate) ports: BTreeMap<Entry, EntryPort>,
+    /// SPIFFE identities of its pods; empty if none is known.
+    pub(crate) identities: BTreeSet<String>,
+}
+
+/// What becomes of the TLS that comes in from other clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Entry {
+    /// It is passed on, unread, by server name.
+    PassedOn,
+    /// It ends at the gateway.
+    Ended,
+}
+
+impl Entry {
+    /// The way in that a mode of clients asks for.
+    pub(crate) fn of(mode: Option<&ClientMode>) -> Self {
+        if mode.is_some_and(|mode| mode.tls_termination.is_some()) { Self::Ended } else { Self::PassedOn }
+    }
+
+    /// The port that is meant when settings name none.
+    fn default_port(self) -> PortSelector {
+        let name = match self {
+            Self::PassedOn => "tls",
+            Self::Ended => "https",
+        };
+        PortSelector { number: None, name: Some(name.to_owned()) }
+    }
+}
+
+/// A port of an entry point.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct EntryPort {
+    pub(crate) name: String,
     /// Port on which the pods listen.
     pub(crate) bind_port: u32,
     /// That port in a Gateway's words.
     pub(crate) gateway_port: u32,
-    /// How other clusters reach it.
+    /// How other clusters reach it; never empty.
     pub(crate) addresses: Vec<EntryAddress>,
 }
 
@@ -94,6 +128,15 @@ fn select_all(
         }),
         ..EastWestGatewaySelector::default()
     }];
+    if let Some(source) = source {
+        for (index, selector) in selectors.iter().enumerate() {
+            for problem in selector.host_info_overrides.iter().filter_map(override_problem) {
+                let text =
+                    format!("spec.options.eastWestGateways[{index}].hostInfoOverrides: {problem}: it is left out");
+                notes.say(source, Severity::Invalid, Code::BadValue, text);
+            }
+        }
+    }
     let selectors = if selectors.is_empty() { &by_label } else { selectors };
     let mut all = BTreeMap::new();
     // Without a mesh nothing behind the gateway could answer.
@@ -103,7 +146,7 @@ fn select_all(
             for selector in selectors.iter().filter(|selector| is_selected(selector, gateway, cluster, owners)) {
                 let reference = gateway.reference(&cluster.name);
                 match entry_point(selector, gateway, cluster) {
-                    Ok(point) if point.addresses.is_empty() => {}
+                    Ok(point) if point.ports.is_empty() => {}
                     Ok(point) => {
                         points.entry(reference).or_insert(point);
                     }
@@ -157,8 +200,61 @@ fn entry_point(
 ) -> Result<EntryPoint, String> {
     let (namespace, name) = service_of(gateway).unwrap_or_default();
     let service = cluster.services().get(&(namespace.clone(), name.clone()));
-    let wanted =
-        selector.port.clone().unwrap_or_else(|| PortSelector { number: None, name: Some(DEFAULT_PORT.to_owned()) });
+    let wanted = [(Entry::PassedOn, &selector.port), (Entry::Ended, &selector.tls_termination_port)]
+        .map(|(entry, port)| (entry, port.clone().unwrap_or_else(|| entry.default_port())));
+    let found: BTreeMap<Entry, FoundPort> = wanted
+        .iter()
+        .filter_map(|(entry, wanted)| Some((*entry, find_port(wanted, gateway, cluster, service)?)))
+        .collect();
+    if found.is_empty() {
+        let [passed_on, ended] = wanted.map(|(_, port)| {
+            port.name.unwrap_or_else(|| port.number.map(|number| number.to_string()).unwrap_or_default())
+        });
+        return Err(format!(
+            "expected port {passed_on} or {ended} at gateway {}/{namespace}/{name}, but its Service has neither: add \
+             one or select other ports",
+            cluster.name
+        ));
+    }
+    // An override has one port, so it can stand for one way in only.
+    let overridden = found.keys().next().copied().filter(|_| !selector.host_info_overrides.is_empty());
+    let ports = found.into_iter().filter_map(|(entry, port)| {
+        let mut addresses = if overridden == Some(entry) {
+            overrides(selector, gateway, cluster)
+        } else {
+            discovered(&port, gateway, cluster)
+        };
+        addresses.sort_unstable();
+        addresses.dedup();
+        let FoundPort { name, bind_port, gateway_port, .. } = port;
+        (!addresses.is_empty()).then_some((entry, EntryPort { name, bind_port, gateway_port, addresses }))
+    });
+    Ok(EntryPoint {
+        gateway: gateway.reference(&cluster.name),
+        ports: ports.collect(),
+        identities: identities(gateway, cluster, service, &namespace),
+        namespace,
+        service: name,
+        selector: gateway.spec.workload_labels.clone(),
+    })
+}
+
+type Service = Arc<Input<Theirs<ServiceSpec>>>;
+
+/// A port of a gateway's Service.
+struct FoundPort {
+    name: String,
+    number: u32,
+    bind_port: u32,
+    gateway_port: u32,
+}
+
+fn find_port(
+    wanted: &PortSelector,
+    gateway: &Input<Ours<DiscoveredGatewaySpec>>,
+    cluster: &ClusterInput,
+    service: Option<&Service>,
+) -> Option<FoundPort> {
     let is_wanted = |number: u32, name: &str| {
         wanted.name.as_deref().is_none_or(|wanted| wanted == name)
             && wanted.number.is_none_or(|wanted| wanted == number)
@@ -166,59 +262,86 @@ fn entry_point(
     let in_service = service.and_then(|service| {
         let port = service.spec.ports.iter().find(|port| is_wanted(port.port, &port.name))?;
         let bind_port = cluster.target_port(service, port).unwrap_or(port.port);
-        Some((port.name.to_string(), port.port, bind_port, cluster.gateway_port(service, port, bind_port)))
+        let gateway_port = cluster.gateway_port(service, port, bind_port);
+        Some(FoundPort { name: port.name.to_string(), number: port.port, bind_port, gateway_port })
     });
     // A gateway whose Service is not known still tells its ports.
-    let outside = || {
-        let ports = gateway.spec.external_addresses.iter().flat_map(|address| &address.ports);
-        let mut ports = ports.filter(|port| is_wanted(port.number, &port.name));
-        ports.next().map(|port| (port.name.clone(), port.number, port.number, port.number))
-    };
-    let Some((port_name, number, bind_port, gateway_port)) = in_service.or_else(outside) else {
-        let wanted = wanted.name.unwrap_or_else(|| wanted.number.unwrap_or_default().to_string());
-        return Err(format!(
-            "expected port {wanted} at gateway {}/{namespace}/{name}, but its Service has none: add it or select \
-             another port",
-            cluster.name
-        ));
-    };
-    let default_region = || cluster.region().to_string();
-    let region_of = |locality: Option<&meshrelay_api::locality::Locality>| {
-        locality
-            .map(|locality| locality.region.clone())
-            .filter(|region| !region.is_empty())
-            .unwrap_or_else(default_region)
-    };
-    let mut addresses: Vec<EntryAddress> = if selector.host_info_overrides.is_empty() {
-        let found = gateway.spec.external_addresses.iter().filter(|address| !address.address.is_empty());
-        found
-            .map(|address| {
-                let port = address.ports.iter().find(|port| port.name == port_name);
-                let port = port.map_or(number, |port| port.number);
-                EntryAddress { address: address.address.clone(), port, region: region_of(address.locality.as_ref()) }
-            })
-            .collect()
-    } else {
-        let locality = gateway.spec.external_addresses.first().and_then(|address| address.locality.as_ref());
-        let overrides = selector.host_info_overrides.iter();
-        overrides
-            .map(|host| EntryAddress { address: host.addr.clone(), port: host.port, region: region_of(locality) })
-            .collect()
-    };
-    addresses.sort_unstable();
-    addresses.dedup();
-    let gateway_ref = gateway.reference(&cluster.name);
-    let selector = gateway.spec.workload_labels.clone();
-    Ok(EntryPoint {
-        gateway: gateway_ref,
-        namespace,
-        service: name,
-        selector,
-        port_name,
-        bind_port,
-        gateway_port,
-        addresses,
+    in_service.or_else(|| {
+        let mut ports = gateway.spec.external_addresses.iter().flat_map(|address| &address.ports);
+        let port = ports.find(|port| is_wanted(port.number, &port.name))?;
+        let number = port.number;
+        Some(FoundPort { name: port.name.clone(), number, bind_port: number, gateway_port: number })
     })
+}
+
+/// The addresses that the gateway was found to have.
+fn discovered(
+    port: &FoundPort,
+    gateway: &Input<Ours<DiscoveredGatewaySpec>>,
+    cluster: &ClusterInput,
+) -> Vec<EntryAddress> {
+    let found = gateway.spec.external_addresses.iter().filter(|address| is_address(&plain(&address.address)));
+    let found = found.map(|address| {
+        let at_address = address.ports.iter().find(|known| known.name == port.name);
+        EntryAddress {
+            address: plain(&address.address),
+            port: at_address.map_or(port.number, |port| port.number),
+            region: region(address.locality.as_ref(), cluster),
+        }
+    });
+    found.collect()
+}
+
+/// The addresses that settings put in the place of those.
+fn overrides(
+    selector: &EastWestGatewaySelector,
+    gateway: &Input<Ours<DiscoveredGatewaySpec>>,
+    cluster: &ClusterInput,
+) -> Vec<EntryAddress> {
+    let locality = gateway.spec.external_addresses.first().and_then(|address| address.locality.as_ref());
+    let hosts = selector.host_info_overrides.iter().filter(|host| override_problem(host).is_none());
+    let hosts = hosts.map(|host| EntryAddress {
+        address: plain(&host.addr),
+        port: host.port,
+        region: region(locality, cluster),
+    });
+    hosts.collect()
+}
+
+/// Why an override cannot be used: Istio would refuse every entry with it.
+fn override_problem(host: &HostInfo) -> Option<String> {
+    let is_good = is_address(&plain(&host.addr)) && (1..=65535).contains(&host.port);
+    (!is_good)
+        .then(|| format!("expected an IP address or a host name and a port, found {:?} and {}", host.addr, host.port))
+}
+
+/// Istio wants IPv6 addresses without the brackets that they have in URLs.
+fn plain(address: &str) -> String {
+    address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address).to_owned()
+}
+
+fn region(locality: Option<&Locality>, cluster: &ClusterInput) -> String {
+    let told = locality.map(|locality| locality.region.clone()).filter(|region| !region.is_empty());
+    told.unwrap_or_else(|| cluster.region().to_string())
+}
+
+/// The identities of a gateway's pods: those that its agent found, else those of the workloads that are known.
+fn identities(
+    gateway: &Input<Ours<DiscoveredGatewaySpec>>,
+    cluster: &ClusterInput,
+    service: Option<&Service>,
+    namespace: &Name,
+) -> BTreeSet<String> {
+    let Some(trust_domain) = cluster.trust_domain(namespace) else { return BTreeSet::new() };
+    let accounts = gateway.spec.service_account_refs.iter().filter(|account| !account.name.is_empty());
+    let accounts: BTreeSet<String> = accounts
+        .map(|account| {
+            let namespace = if account.namespace.is_empty() { namespace.as_str() } else { &account.namespace };
+            format!("spiffe://{trust_domain}/ns/{namespace}/sa/{}", account.name)
+        })
+        .collect();
+    let of_workloads = || service.map(|service| cluster.identities(service).0).unwrap_or_default();
+    if accounts.is_empty() { of_workloads() } else { accounts }
 }
 
 impl EntryPoint {

@@ -1,7 +1,7 @@
 //! The resolved fleet: which workspace owns what, who sees what, how clusters reach each other. Translation and reports
 //! both read this one model, so what is reported is what was used.
 
-mod baseline;
+pub(crate) mod baseline;
 mod entry_points;
 mod glob;
 mod mesh;
@@ -9,13 +9,14 @@ mod settings;
 mod sharing;
 mod workspaces;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use meshrelay_snapshot::Name;
 
 use entry_points::EntryPoints;
-pub(crate) use entry_points::{EntryAddress, EntryPoint, service_of};
+pub(crate) use entry_points::{Entry, EntryAddress, EntryPoint, EntryPort, service_of};
 pub(crate) use sharing::{Shareable, Sharing, Viewer};
 use workspaces::Owners;
 pub(crate) use workspaces::Workspace;
@@ -29,6 +30,28 @@ use crate::{ContextId, Options, ResourceRef};
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) clusters: BTreeMap<Name, Arc<ClusterInput>>,
+    topology: Arc<Topology>,
+}
+
+impl Model {
+    pub(crate) fn new(clusters: BTreeMap<Name, Arc<ClusterInput>>, topology: Arc<Topology>) -> Self {
+        Self { clusters, topology }
+    }
+}
+
+impl Deref for Model {
+    type Target = Topology;
+
+    fn deref(&self) -> &Topology {
+        &self.topology
+    }
+}
+
+/// Who owns and sees what, and how clusters reach each other: what nearly everything depends on, and what rarely
+/// changes.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Topology {
+    pub(crate) management: Name,
     pub(crate) workspaces: BTreeMap<Name, Workspace>,
     owners: Owners,
     sharing: Sharing,
@@ -37,22 +60,21 @@ pub(crate) struct Model {
     pub(crate) options: Options,
 }
 
-impl Model {
+impl Topology {
     pub(crate) fn resolve(
         options: &Options,
         management: &Name,
-        clusters: BTreeMap<Name, Arc<ClusterInput>>,
+        clusters: &BTreeMap<Name, Arc<ClusterInput>>,
         notes: &mut Notes,
     ) -> Self {
-        let registry = workspaces::Registry::new(management, &options.admin_namespace, &clusters);
+        let registry = workspaces::Registry::new(management, &options.admin_namespace, clusters);
         let (mut workspaces, owners) = workspaces::resolve(&registry, options, notes);
         settings::resolve(&registry, &owners, &mut workspaces, notes);
         let sharing = Sharing::resolve(&workspaces, notes);
-        let entry_points = entry_points::resolve(&clusters, &owners, &workspaces, notes);
+        let entry_points = entry_points::resolve(clusters, &owners, &workspaces, notes);
         let domains = registry.domains();
-        let model = Self { clusters, workspaces, owners, sharing, entry_points, domains, options: options.clone() };
-        baseline::note(&model, management, notes);
-        model
+        let (management, options) = (management.clone(), options.clone());
+        Self { management, workspaces, owners, sharing, entry_points, domains, options }
     }
 
     /// The workspace that owns a namespace of a cluster.
@@ -65,6 +87,16 @@ impl Model {
     pub(crate) fn config_owner(&self, cluster: &str, namespace: &str) -> Option<&Workspace> {
         let owner = self.owners.get(cluster)?.get(namespace)?;
         if owner.config { self.workspaces.get(&owner.workspace) } else { None }
+    }
+
+    /// Those of a cluster's resources that a workspace in force reads.
+    pub(crate) fn counting<'a, T: 'a>(
+        &self,
+        cluster: &Name,
+        resources: impl Iterator<Item = &'a Arc<Input<T>>>,
+    ) -> BTreeSet<ResourceRef> {
+        let counts = |resource: &&Arc<Input<T>>| self.config_owner(cluster, resource.namespace()).is_some();
+        resources.filter(counts).map(|resource| resource.reference(cluster)).collect()
     }
 
     /// The context that a namespace of a cluster is, if output can go there.

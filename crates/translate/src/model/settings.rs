@@ -15,7 +15,7 @@ use crate::report::{Code, Notes, Severity};
 pub(super) const GLOBAL: &str = "global";
 
 /// What is in force for a workspace. Options of the global settings override the workspace's own, one by one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Settings {
     /// The settings that these come from.
     pub(crate) sources: Vec<ResourceRef>,

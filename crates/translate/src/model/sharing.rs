@@ -43,14 +43,14 @@ impl Hash for Viewer {
 }
 
 /// What an owner gives to an importer, who takes it: both must agree. Sharing is not transitive.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Share {
     exports: Vec<Vec<TypedObjectSelector>>,
     imports: Vec<Vec<TypedObjectSelector>>,
 }
 
 /// All pairs of workspaces that share something, by owner and importer.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Sharing(BTreeMap<Name, BTreeMap<Name, Share>>);
 
 impl Sharing {

@@ -25,7 +25,7 @@ pub(crate) type Owners = BTreeMap<Name, BTreeMap<Name, Owner>>;
 const NAMED: usize = 5;
 
 /// Who owns a namespace.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Owner {
     pub(crate) workspace: Name,
     /// Whether configuration is read from the namespace.
@@ -33,7 +33,7 @@ pub(crate) struct Owner {
 }
 
 /// A tenant.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Workspace {
     pub(crate) name: Name,
     pub(crate) source: ResourceRef,

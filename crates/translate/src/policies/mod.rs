@@ -6,7 +6,7 @@
 pub(crate) mod destinations;
 mod selectors;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -16,8 +16,11 @@ use meshrelay_snapshot::Name;
 pub(crate) use selectors::{Destination, Route, Subject};
 
 use crate::ResourceRef;
-use crate::input::{ByName, ClusterInput, Input, Ours};
+use crate::engine::{Round, Step};
+use crate::fingerprint::fingerprint;
+use crate::input::{ClusterInput, Input, Ours, Table};
 use crate::model::Model;
+use crate::reads::{Place, Thing, record};
 use crate::report::{Code, Notes, Severity};
 
 /// A policy that counts.
@@ -37,11 +40,54 @@ impl<K> Hash for Policy<K> {
 
 /// All policies of a kind that count, by the workspace that owns them, the oldest first.
 #[derive(Debug)]
-pub(crate) struct Book<K>(BTreeMap<Name, Vec<Arc<Policy<K>>>>);
+pub(crate) struct Book<K> {
+    step: Step<BTreeMap<Name, Vec<Arc<Policy<K>>>>>,
+    place: Place,
+}
+
+impl<K: Kind> Default for Book<K> {
+    fn default() -> Self {
+        Self { step: Step::new(K::INFO.kind), place: Place::results(K::INFO.kind) }
+    }
+}
 
 impl<K: Kind> Book<K> {
-    /// The policies of all clusters, which `table` tells where to find.
-    pub(crate) fn resolve(model: &Model, table: impl Fn(&ClusterInput) -> &ByName<Ours<K>>) -> Self {
+    /// Brings the book up to date with the policies of all clusters, which `table` tells where to find. A policy for
+    /// which none of `counters` (fields of its status) counts anything, lost targets included, is told that it selects
+    /// nothing.
+    pub(crate) fn update(
+        &mut self,
+        round: &mut Round<'_>,
+        table: impl Fn(&ClusterInput) -> Table<'_, Ours<K>>,
+        counters: &'static [&'static str],
+    ) {
+        let model = round.model;
+        let place = self.place;
+        self.step.update(
+            round,
+            |notes| {
+                let book = Self::resolve(model, table);
+                for policy in book.values().flatten().filter(|_| !counters.is_empty()) {
+                    let text = format!("it selects nothing that workspace {} owns or imports", policy.workspace);
+                    notes.unless_counted(&policy.source, counters, Severity::Warning, Code::PolicyUnused, text);
+                }
+                book
+            },
+            |before, after, changes| {
+                let of = |name: &Name| (before.and_then(|before| before.get(name)), after.get(name));
+                let names: BTreeSet<&Name> = before.into_iter().chain([after]).flat_map(BTreeMap::keys).collect();
+                for name in names.into_iter().filter(|name| fingerprint(&of(name).0) != fingerprint(&of(name).1)) {
+                    changes.add(place, Thing::Kind(name));
+                    changes.add(place, ANY);
+                }
+            },
+        );
+    }
+
+    fn resolve(
+        model: &Model,
+        table: impl Fn(&ClusterInput) -> Table<'_, Ours<K>>,
+    ) -> BTreeMap<Name, Vec<Arc<Policy<K>>>> {
         let mut book: BTreeMap<Name, Vec<Arc<Policy<K>>>> = BTreeMap::new();
         for (cluster, input) in &model.clusters {
             for policy in table(input).values() {
@@ -54,19 +100,24 @@ impl<K: Kind> Book<K> {
         for policies in book.values_mut() {
             policies.sort_by(|a, b| a.input.age(&a.source.cluster).cmp(&b.input.age(&b.source.cluster)));
         }
-        Self(book)
+        book
     }
 
     /// The policies of a workspace, the oldest first.
     pub(crate) fn of(&self, workspace: &str) -> &[Arc<Policy<K>>] {
-        self.0.get(workspace).map(Vec::as_slice).unwrap_or_default()
+        record(self.place, Thing::Kind(workspace));
+        self.step.get().and_then(|book| book.get(workspace)).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// All policies.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Policy<K>>> {
-        self.0.values().flatten()
+        record(self.place, ANY);
+        self.step.get().into_iter().flat_map(BTreeMap::values).flatten()
     }
 }
+
+/// Policies of any workspace, which cannot have an empty name.
+const ANY: Thing<'static> = Thing::Kind("");
 
 /// Of the policies that select a target (`route x of RouteTable …`) the oldest. The others are told that they lost, and
 /// hold for their other targets still.

@@ -111,6 +111,16 @@ codes! {
     NoOutlierDetection = "MR0591",
     /// TLS other than that of the mesh is asked for where traffic goes to other clusters.
     TlsAcrossClusters = "MR0592",
+    /// Conditions of a delegated route and of what delegates to it cannot hold together.
+    Contradiction = "MR0570",
+    /// A route delegates to tables of which none is found.
+    NoDelegate = "MR0571",
+    /// Tables delegate to each other in a circle.
+    DelegationCycle = "MR0572",
+    /// A tree of tables has more routes than proxies can hold.
+    TooManyRoutes = "MR0573",
+    /// No root table delegates to a table without hosts.
+    NotDelegated = "MR0574",
 }
 
 impl Code {

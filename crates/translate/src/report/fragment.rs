@@ -14,6 +14,8 @@ pub(crate) struct Fragment {
     messages: BTreeMap<(Severity, Code, String), BTreeSet<ContextId>>,
     counters: BTreeMap<&'static str, u64>,
     references: BTreeMap<&'static str, ResourceRef>,
+    /// Messages that hold if none of some counters counts anything.
+    unless_counted: BTreeMap<&'static [&'static str], (Severity, Code, String)>,
     /// Generated objects, by the keys that they were made with.
     pub(crate) shaped: BTreeSet<OutputRef>,
 }
@@ -66,6 +68,18 @@ impl Notes {
         *self.on(resource).counters.entry(counter).or_insert(0) += number as u64;
     }
 
+    /// A finding that holds if, over everything that is said about the resource, none of `counters` counts anything.
+    pub(crate) fn unless_counted(
+        &mut self,
+        resource: &ResourceRef,
+        counters: &'static [&'static str],
+        severity: Severity,
+        code: Code,
+        text: impl Into<String>,
+    ) {
+        self.on(resource).unless_counted.insert(counters, (severity, code, text.into()));
+    }
+
     /// Sets a reference of the status.
     pub(crate) fn refer(&mut self, resource: &ResourceRef, field: &'static str, to: ResourceRef) {
         self.on(resource).references.insert(field, to);
@@ -93,7 +107,13 @@ pub(crate) fn assemble<'a>(fragments: impl Iterator<Item = &'a Fragment>) -> Res
         for (counter, number) in &fragment.counters {
             *whole.counters.entry(counter).or_insert(0) += number;
         }
+        whole.unless_counted.extend(fragment.unless_counted.clone());
         whole.references.extend(fragment.references.iter().map(|(field, to)| (*field, to.clone())));
+    }
+    for (counters, message) in whole.unless_counted {
+        if counters.iter().all(|counter| whole.counters.get(counter).is_none_or(|number| *number == 0)) {
+            whole.messages.entry(message).or_default();
+        }
     }
     let messages: Vec<_> = whole
         .messages

@@ -1,6 +1,6 @@
 //! Services outside the mesh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use meshrelay_snapshot::{ContentHash, Name};
 use crate::fingerprint::fingerprint;
 use crate::hostname::{self, Allowed};
 use crate::input::kube::selects;
-use crate::input::{Input, Ours};
+use crate::input::{ClusterInput, Input, Ours};
 use crate::model::{Model, Shareable, Viewer, Workspace};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
@@ -31,29 +31,27 @@ pub(crate) struct ExternalService {
     pub(crate) sources: Vec<ResourceRef>,
 }
 
-/// All ExternalServices that count.
-pub(crate) fn resolve(model: &Model, notes: &mut Notes) -> Vec<ExternalService> {
-    let mut all = Vec::new();
-    for (cluster, input) in &model.clusters {
-        for service in input.external_services().values() {
-            let Some(owner) = model.config_owner(cluster, service.namespace()) else { continue };
-            let parent = service.reference(cluster);
-            let endpoints = endpoints(model, owner, service);
-            notes.count(&parent, "numSelectedExternalEndpoints", endpoints.len());
-            let service = Arc::clone(service);
-            let viewers = model.viewers(Shareable::ExternalService, cluster, &service, owner);
-            let sources = model.sources(&owner.name).cloned().collect();
-            let service = ExternalService { parent, service, endpoints, viewers, sources };
-            if service.is_usable(notes) {
-                all.push(service);
-            }
-        }
-    }
-    all
+/// The ExternalServices of a cluster that count.
+pub(crate) fn list(model: &Model, cluster: &ClusterInput) -> BTreeSet<ResourceRef> {
+    model.counting(&cluster.name, cluster.external_services().values())
+}
+
+/// One ExternalService.
+pub(crate) fn resolve(model: &Model, parent: &ResourceRef, notes: &mut Notes) -> Option<ExternalService> {
+    let cluster = &parent.cluster;
+    let service = model.clusters.get(cluster)?.external_services().get(&parent.place())?;
+    let owner = model.config_owner(cluster, service.namespace())?;
+    let endpoints = endpoints(model, owner, service);
+    notes.count(parent, "numSelectedExternalEndpoints", endpoints.len());
+    let viewers = model.viewers(Shareable::ExternalService, cluster, service, owner);
+    let sources = model.sources(&owner.name).cloned().collect();
+    let (parent, service) = (parent.clone(), Arc::clone(service));
+    let service = ExternalService { parent, service, endpoints, viewers, sources };
+    service.is_usable(notes).then_some(service)
 }
 
 /// The ExternalEndpoints of the same workspace that a service selects.
-fn endpoints(
+pub(crate) fn endpoints(
     model: &Model,
     owner: &Workspace,
     service: &Input<Ours<ExternalServiceSpec>>,
@@ -73,6 +71,20 @@ fn endpoints(
         }
     }
     selected
+}
+
+/// Where an endpoint is, in Istio's form.
+pub(crate) fn locality(endpoint: &ExternalEndpointSpec) -> Option<String> {
+    let parts = endpoint.locality.iter().flat_map(|place| [&place.region, &place.zone, &place.sub_zone]);
+    let parts: Vec<&str> = parts.map(String::as_str).take_while(|part| !part.is_empty()).collect();
+    Some(parts.join("/")).filter(|locality| !locality.is_empty())
+}
+
+/// The port of an endpoint that a port of a service leads to: the one of its name, or the only one.
+pub(crate) fn endpoint_port(port: &ExternalServicePort, is_only: bool, endpoint: &ExternalEndpointSpec) -> Option<u32> {
+    let wanted = port.target_port.as_ref().and_then(|target| target.name.as_deref()).unwrap_or(&port.name);
+    let is_only = is_only && endpoint.ports.len() == 1;
+    Some(endpoint.ports.iter().find(|found| found.name == wanted || is_only)?.number)
 }
 
 /// The name of a port in Istio's form; where the user gives none, or one twice, it follows from protocol and number.
@@ -217,20 +229,14 @@ impl ExternalService {
         let spec = &endpoint.spec;
         let own = self.ports();
         let port = |(port, _): &(&ExternalServicePort, &'static str)| {
-            let name = port_name(port, &own);
-            let wanted = port.target_port.as_ref().and_then(|target| target.name.as_deref()).unwrap_or(&port.name);
-            let is_only = spec.ports.len() == 1 && own.len() == 1;
-            let number = spec.ports.iter().find(|found| found.name == wanted || is_only)?.number;
-            Some((name, number))
+            Some((port_name(port, &own), endpoint_port(port, own.len() == 1, spec)?))
         };
         let is_socket = spec.address.starts_with("unix://");
-        let locality = spec.locality.iter().flat_map(|place| [&place.region, &place.zone, &place.sub_zone]);
-        let locality: Vec<&str> = locality.map(String::as_str).take_while(|part| !part.is_empty()).collect();
         let labels = endpoint.object.labels().iter();
         WorkloadEntry {
             address: Some(spec.address.clone()),
             labels: labels.map(|(key, value)| (key.to_string(), value.to_string())).collect(),
-            locality: Some(locality.join("/")).filter(|locality| !locality.is_empty()),
+            locality: locality(spec),
             // A socket has no ports.
             ports: if is_socket { BTreeMap::new() } else { own.iter().filter_map(port).collect() },
             ..WorkloadEntry::default()

@@ -1,7 +1,7 @@
 //! The units of translation, one module per kind of parent.
 //!
 //! Each module resolves its parents into inputs that hold everything its units read, and translates an input into
-//! objects. A new kind of parent is a module here and a line in [`resolve`].
+//! objects. A new kind of parent is a module here, a field of [`Stages`] and a line in [`Stages::update`].
 
 pub(crate) mod destination_rule;
 pub(crate) mod east_west_gateway;
@@ -11,30 +11,70 @@ mod protocol;
 pub(crate) mod route_table;
 pub(crate) mod virtual_gateway;
 
-use crate::model::Model;
-use crate::report::Notes;
-use crate::unit::ParentInput;
+use crate::engine::{Gathering, Round, Stage, Step};
+use crate::policies::destinations::DestinationPolicies;
+use crate::unit::UnitKind;
 use crate::vip::Allocations;
 
-/// Resolves every parent of the fleet. Parents that gather what others need come after those.
-pub(crate) fn resolve(model: &Model, allocations: &mut Allocations, notes: &mut Notes) -> Vec<Box<dyn ParentInput>> {
-    let mut hosts = mesh_host::MeshHosts::resolve(model, notes);
-    hosts.allocate(allocations);
-    let east_west = east_west_gateway::resolve(model, &hosts);
-    let external = external_service::resolve(model, notes);
-    let gateways = virtual_gateway::resolve(model, notes);
-    let tables = route_table::resolve(model, &hosts, &gateways, notes);
-    let rules = destination_rule::resolve(model, &hosts, &external, &tables, notes);
-    let mut inputs: Vec<Box<dyn ParentInput>> = Vec::new();
-    inputs.extend(boxed(gateways.into_values()));
-    inputs.extend(boxed(east_west));
-    inputs.extend(boxed(hosts.by_parent.into_values()));
-    inputs.extend(boxed(external));
-    inputs.extend(boxed(tables));
-    inputs.extend(boxed(rules));
-    inputs
+/// All parents of the fleet, and what they are made from. Those that others are made from come first.
+#[derive(Debug)]
+pub(crate) struct Stages {
+    hosts: mesh_host::MeshHosts,
+    east_west_gateways: Gathering<east_west_gateway::EastWestGateway>,
+    external_services: Stage<external_service::ExternalService>,
+    virtual_gateways: Stage<virtual_gateway::VirtualGateway>,
+    delegated_tables: route_table::Children,
+    route_tables: Stage<route_table::RouteTable>,
+    parent_tables: Step<()>,
+    destination_policies: DestinationPolicies,
+    destination_rules: Gathering<destination_rule::DestinationRules>,
 }
 
-fn boxed<T: ParentInput + 'static>(inputs: impl IntoIterator<Item = T>) -> impl Iterator<Item = Box<dyn ParentInput>> {
-    inputs.into_iter().map(|input| Box::new(input) as Box<dyn ParentInput>)
+impl Default for Stages {
+    fn default() -> Self {
+        Self {
+            hosts: mesh_host::MeshHosts::default(),
+            east_west_gateways: Gathering::new(UnitKind::EastWestGateway, "east-west gateways"),
+            external_services: Stage::new(UnitKind::ExternalService, "external services"),
+            virtual_gateways: Stage::new(UnitKind::VirtualGateway, "virtual gateways"),
+            delegated_tables: route_table::Children::default(),
+            parent_tables: Step::new("parent tables"),
+            route_tables: Stage::new(UnitKind::RouteTable, "route tables"),
+            destination_policies: DestinationPolicies::default(),
+            destination_rules: Gathering::new(UnitKind::DestinationRule, "destination rules"),
+        }
+    }
+}
+
+impl Stages {
+    /// Brings all parents up to date.
+    pub(crate) fn update(&mut self, round: &mut Round<'_>, allocations: &mut Allocations) {
+        let model = round.model;
+        self.hosts.update(round, allocations);
+        let hosts = &self.hosts;
+        self.east_west_gateways.update(round, |_| east_west_gateway::gather(model, hosts));
+        self.external_services.update(
+            round,
+            |cluster| external_service::list(model, cluster),
+            |parent, notes| external_service::resolve(model, parent, notes),
+        );
+        self.virtual_gateways.update(
+            round,
+            |cluster| virtual_gateway::list(model, cluster),
+            |parent, notes| virtual_gateway::resolve(model, parent, notes),
+        );
+        self.delegated_tables.update(round);
+        let (gateways, children) = (&self.virtual_gateways, &self.delegated_tables);
+        self.route_tables.update(
+            round,
+            |cluster| route_table::list(model, cluster),
+            |parent, notes| route_table::resolve(model, hosts, gateways, children, parent, notes),
+        );
+        let tables = &self.route_tables;
+        self.parent_tables.update(round, |notes| route_table::note_parents(tables, notes), |_, (), _| ());
+        self.destination_policies.update(round);
+        let (external, policies) = (&self.external_services, &self.destination_policies);
+        self.destination_rules
+            .update(round, |notes| destination_rule::gather(model, hosts, external, tables, policies, notes));
+    }
 }

@@ -22,9 +22,12 @@ pub(crate) use settings::{client_tls, cluster_settings, connection_pool, load_ba
 
 use super::{Book, Destination, Policy, oldest};
 use crate::ResourceRef;
+use crate::engine::{Round, Step};
 use crate::input::{Input, Ours};
-use crate::model::Model;
 use crate::report::{Code, Finding, Notes, Severity};
+
+/// The counter in the status of all these kinds.
+const SELECTED: &str = "numSelectedDestinationPorts";
 
 /// How many destinations a message names before it only counts them.
 const NAMED: usize = 5;
@@ -140,7 +143,7 @@ impl PortPolicies {
 /// Policies by number of the port; ports without any are left out.
 pub(crate) type ByPort = BTreeMap<u32, PortPolicies>;
 
-/// All policies for destinations, and how much each selected.
+/// All policies for destinations.
 #[derive(Debug)]
 pub(crate) struct DestinationPolicies {
     failover: Book<FailoverPolicySpec>,
@@ -148,38 +151,49 @@ pub(crate) struct DestinationPolicies {
     connection: Book<ConnectionPolicySpec>,
     load_balancer: Book<LoadBalancerPolicySpec>,
     client_tls: Book<ClientTlsPolicySpec>,
-    selected_ports: BTreeMap<ResourceRef, usize>,
-    /// Destinations where a policy can do nothing, by the policy and why.
-    idle: BTreeMap<(ResourceRef, Idle), BTreeSet<String>>,
+    checked: Step<()>,
 }
 
-/// Why a policy does nothing at a destination for which it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Idle {
-    /// Endpoints that fail are not noticed.
-    NoOutlierDetection,
-    /// Other clusters are reached by mutual TLS of the mesh alone.
-    CrossCluster,
+impl Default for DestinationPolicies {
+    fn default() -> Self {
+        Self {
+            failover: Book::default(),
+            outlier_detection: Book::default(),
+            connection: Book::default(),
+            load_balancer: Book::default(),
+            client_tls: Book::default(),
+            checked: Step::new("destination policies"),
+        }
+    }
 }
 
 impl DestinationPolicies {
-    /// The policies that count.
-    pub(crate) fn resolve(model: &Model, notes: &mut Notes) -> Self {
-        let policies = Self {
-            failover: Book::resolve(model, |cluster| cluster.failover_policies()),
-            outlier_detection: Book::resolve(model, |cluster| cluster.outlier_detection_policies()),
-            connection: Book::resolve(model, |cluster| cluster.connection_policies()),
-            load_balancer: Book::resolve(model, |cluster| cluster.load_balancer_policies()),
-            client_tls: Book::resolve(model, |cluster| cluster.client_tls_policies()),
-            selected_ports: BTreeMap::new(),
-            idle: BTreeMap::new(),
+    /// Brings all of them up to date, and says what is wrong with them as such.
+    pub(crate) fn update(&mut self, round: &mut Round<'_>) {
+        const COUNTERS: &[&str] = &[SELECTED];
+        self.failover.update(round, |cluster| cluster.failover_policies(), COUNTERS);
+        self.outlier_detection.update(round, |cluster| cluster.outlier_detection_policies(), COUNTERS);
+        self.connection.update(round, |cluster| cluster.connection_policies(), COUNTERS);
+        self.load_balancer.update(round, |cluster| cluster.load_balancer_policies(), COUNTERS);
+        self.client_tls.update(round, |cluster| cluster.client_tls_policies(), COUNTERS);
+        let Self { failover, outlier_detection, connection, load_balancer, client_tls, checked } = self;
+        let check_all = |notes: &mut Notes| {
+            check(failover, notes);
+            check(outlier_detection, notes);
+            check(connection, notes);
+            check(load_balancer, notes);
+            check(client_tls, notes);
         };
-        check(&policies.failover, notes);
-        check(&policies.outlier_detection, notes);
-        check(&policies.connection, notes);
-        check(&policies.load_balancer, notes);
-        check(&policies.client_tls, notes);
-        policies
+        checked.update(round, check_all, |_, (), _| ());
+    }
+
+    /// Whether there are none at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.failover.iter().next().is_none()
+            && self.outlier_detection.iter().next().is_none()
+            && self.connection.iter().next().is_none()
+            && self.load_balancer.iter().next().is_none()
+            && self.client_tls.iter().next().is_none()
     }
 
     /// Whether a workspace has any.
@@ -203,14 +217,14 @@ impl DestinationPolicies {
 
     /// The policies of a workspace that hold for the ports of a destination.
     pub(crate) fn hold(
-        &mut self,
+        &self,
         workspace: &str,
         destination: &Destination<'_>,
         target: &ResourceRef,
         notes: &mut Notes,
     ) -> ByPort {
         let mut ports = vec![PortPolicies::default(); destination.ports.len()];
-        let mut at = At { destination, target, selected_ports: &mut self.selected_ports, notes };
+        let mut at = At { destination, target, notes };
         at.choose(self.failover.of(workspace), &mut ports, |port| &mut port.failover);
         at.choose(self.outlier_detection.of(workspace), &mut ports, |port| &mut port.outlier_detection);
         at.choose(self.connection.of(workspace), &mut ports, |port| &mut port.connection);
@@ -219,23 +233,31 @@ impl DestinationPolicies {
         let numbers = destination.ports.iter().map(|(number, _)| *number);
         numbers.zip(ports).filter(|(_, policies)| !policies.is_empty()).collect()
     }
+}
 
-    /// Remembers that a policy does nothing at a destination.
-    pub(crate) fn note_idle(&mut self, policy: &ResourceRef, why: Idle, destination: &ResourceRef) {
-        self.idle.entry((policy.clone(), why)).or_default().insert(destination.to_string());
+/// Where policies do nothing although they hold: the destinations, by the policy and why.
+#[derive(Debug, Default)]
+pub(crate) struct IdlePolicies(BTreeMap<(ResourceRef, Idle), BTreeSet<ResourceRef>>);
+
+/// Why a policy does nothing at a destination for which it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Idle {
+    /// Endpoints that fail are not noticed.
+    NoOutlierDetection,
+    /// Other clusters are reached by mutual TLS of the mesh alone.
+    AcrossClusters,
+}
+
+impl IdlePolicies {
+    pub(crate) fn add(&mut self, policy: &ResourceRef, why: Idle, destination: &ResourceRef) {
+        self.0.entry((policy.clone(), why)).or_default().insert(destination.clone());
     }
 
-    /// Says what came of the policies, after all destinations have asked.
-    pub(crate) fn finish(self, notes: &mut Notes) {
-        let selected = &self.selected_ports;
-        count(&self.failover, selected, notes);
-        count(&self.outlier_detection, selected, notes);
-        count(&self.connection, selected, notes);
-        count(&self.load_balancer, selected, notes);
-        count(&self.client_tls, selected, notes);
-        for ((policy, why), destinations) in &self.idle {
+    /// Tells the policies, after all destinations have asked.
+    pub(crate) fn say(&self, notes: &mut Notes) {
+        for ((policy, why), destinations) in &self.0 {
             let more = destinations.len().saturating_sub(NAMED);
-            let mut list = destinations.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+            let mut list = destinations.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
             if more > 0 {
                 list.push_str(&format!(" and {more} more"));
             }
@@ -244,7 +266,7 @@ impl DestinationPolicies {
                     Code::NoOutlierDetection,
                     format!("expected an OutlierDetectionPolicy too, found none for {list}: nothing fails over"),
                 ),
-                Idle::CrossCluster => (
+                Idle::AcrossClusters => (
                     Code::TlsAcrossClusters,
                     format!("left out wherever {list} leads to other clusters, which want mutual TLS of the mesh"),
                 ),
@@ -275,17 +297,6 @@ fn check<K: DestinationPolicy>(book: &Book<K>, notes: &mut Notes) {
     }
 }
 
-fn count<K: DestinationPolicy>(book: &Book<K>, selected: &BTreeMap<ResourceRef, usize>, notes: &mut Notes) {
-    for policy in book.iter() {
-        let number = selected.get(&policy.source).copied().unwrap_or_default();
-        notes.count(&policy.source, "numSelectedDestinationPorts", number);
-        if number == 0 {
-            let text = "spec.applyToDestinations selects no port of a destination that the workspace sees: no effect";
-            notes.say(&policy.source, Severity::Warning, Code::PolicyUnused, text);
-        }
-    }
-}
-
 fn service_selectors<'a, K: DestinationPolicy>(
     book: &'a Book<K>,
     workspace: &str,
@@ -304,7 +315,6 @@ fn service_selectors<'a, K: DestinationPolicy>(
 struct At<'a> {
     destination: &'a Destination<'a>,
     target: &'a ResourceRef,
-    selected_ports: &'a mut BTreeMap<ResourceRef, usize>,
     notes: &'a mut Notes,
 }
 
@@ -328,7 +338,7 @@ impl At<'_> {
                 targets.iter().flat_map(|target| self.destination.selected_ports(target)).collect()
             };
             if !selected.is_empty() {
-                *self.selected_ports.entry(policy.source.clone()).or_default() += selected.len();
+                self.notes.count(&policy.source, SELECTED, selected.len());
             }
             for index in selected {
                 if let Some(selecting) = selecting.get_mut(index) {

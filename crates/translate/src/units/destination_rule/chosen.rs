@@ -7,11 +7,12 @@ use meshrelay_api::references::DestinationKind;
 use meshrelay_snapshot::{Name, Object};
 
 use crate::ResourceRef;
+use crate::engine::Stage;
 use crate::fingerprint::Shared;
 use crate::input::kube::ServiceSpec;
 use crate::input::{Input, Theirs};
 use crate::model::{Model, Shareable, Viewer};
-use crate::policies::destinations::{ByPort, DestinationPolicies, Idle, OwnTls, PortPolicies, locality};
+use crate::policies::destinations::{ByPort, DestinationPolicies, Idle, IdlePolicies, OwnTls, PortPolicies, locality};
 use crate::policies::{Destination, Subject};
 use crate::report::Notes;
 use crate::units::external_service::ExternalService;
@@ -64,15 +65,19 @@ pub(super) type ByDestination = BTreeMap<ResourceRef, Chosen>;
 pub(super) fn choose(
     model: &Model,
     hosts: &MeshHosts,
-    external: &[ExternalService],
-    policies: &mut DestinationPolicies,
+    external: &Stage<ExternalService>,
+    policies: &DestinationPolicies,
+    idle: &mut IdlePolicies,
     notes: &mut Notes,
 ) -> ByDestination {
-    let mut chooser = Chooser { policies, notes, chosen: ByDestination::new() };
-    for (parent, host) in hosts.by_parent.iter().filter(|(parent, _)| parent.key.gvk.kind != "Service") {
-        let key = (parent.key.namespace.clone(), parent.key.name.clone());
-        let input = model.clusters.get(&parent.cluster).and_then(|input| input.virtual_destinations().get(&key));
-        if let Some(input) = input {
+    let mut chooser = Chooser { policies, idle, notes, chosen: ByDestination::new() };
+    let has_policies = !policies.is_empty();
+    // Without policies nothing is asked about the hosts, so that this need not be done again when they change.
+    let hosts = has_policies.then(|| hosts.values()).into_iter().flatten();
+    for host in hosts.filter(|host| host.parent.key.gvk.kind != "Service") {
+        let parent = &host.parent;
+        let table = model.clusters.get(&parent.cluster).map(|input| input.virtual_destinations());
+        if let Some(input) = table.and_then(|table| table.get(&parent.place())) {
             let ports = host.ports.iter().map(|port| (port.number, "")).collect();
             let kind = DestinationKind::VirtualDestination;
             chooser.choose(model, kind, parent, &input.object, ports, host.viewers.clone(), ByPort::new());
@@ -85,7 +90,7 @@ pub(super) fn choose(
         let viewers = model.viewers(Shareable::Service, &parent.cluster, service, owner);
         chooser.choose(model, DestinationKind::Service, &parent, &service.object, ports, viewers, ByPort::new());
     }
-    for service in external {
+    for service in external.values() {
         let ports = service.usable_ports().map(|port| (port.number, port.name.as_str())).collect();
         let own_tls = service.tls_ports().map(|(number, index)| {
             let own_tls = Some(OwnTls::new(&service.service, index));
@@ -129,7 +134,8 @@ fn services<'a>(model: &'a Model, policies: &DestinationPolicies) -> BTreeMap<Re
 }
 
 struct Chooser<'a> {
-    policies: &'a mut DestinationPolicies,
+    policies: &'a DestinationPolicies,
+    idle: &'a mut IdlePolicies,
     notes: &'a mut Notes,
     chosen: ByDestination,
 }
@@ -180,7 +186,7 @@ impl Chooser<'_> {
             if let Some(policy) = port.failover.as_ref().filter(|policy| is_meant(&policy.input.spec))
                 && locality(&policy.input.spec, &mut Vec::new()).needs_outlier_detection
             {
-                self.policies.note_idle(&policy.source, Idle::NoOutlierDetection, target);
+                self.idle.add(&policy.source, Idle::NoOutlierDetection, target);
             }
         }
     }

@@ -4,7 +4,7 @@
 //! adds them up. So a rule always says everything, and each host has one rule per namespace, whoever wants it.
 
 mod chosen;
-mod resolve;
+mod gather;
 mod traffic_policy;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use meshrelay_api::istio::DestinationRule;
 use meshrelay_api::istio::destination_rule::{Subset, TrafficPolicy};
 use meshrelay_snapshot::{ContentHash, Name};
 
-pub(crate) use resolve::resolve;
+pub(crate) use gather::gather;
 
 use crate::fingerprint::{Shared, fingerprint};
 use crate::model::Viewer;

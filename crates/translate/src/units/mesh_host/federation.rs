@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -10,39 +10,42 @@ use super::{BackingPort, Claims, HostPort, MeshHost};
 use crate::ResourceRef;
 use crate::input::kube::{ServicePort, ServiceSpec, selects};
 use crate::input::{ClusterInput, Input, Theirs};
-use crate::model::{Model, Shareable, Workspace};
+use crate::model::{Entry, Model, Shareable, Workspace};
 use crate::report::Notes;
 
 type Service = Arc<Input<Theirs<ServiceSpec>>>;
 
 /// A Service that other clusters can call, with the workspace whose settings say so.
-pub(super) struct Federated<'a> {
-    cluster: &'a ClusterInput,
+struct Federated<'a> {
     service: &'a Service,
-    owner: &'a Workspace,
     federation: &'a Federation,
-    host: String,
 }
 
-/// Every Service that its workspace federates. Only own Services count: those of other workspaces are federated by
-/// them.
-pub(super) fn claim<'a>(model: &'a Model, claims: &mut Claims) -> Vec<Federated<'a>> {
-    let mut all = Vec::new();
-    for owner in model.workspaces.values() {
-        let Some(federation) = owner.settings.federation.as_ref().filter(|federation| federation.enabled) else {
-            continue;
-        };
-        for (cluster, namespaces) in owner.contexts.iter() {
-            let Some(cluster) = model.clusters.get(cluster) else { continue };
-            let services = namespaces.iter().flat_map(|namespace| cluster.services_in(namespace));
-            for service in services.filter(|service| is_selected(federation, cluster, service, owner)) {
-                let host = host_name(federation, cluster, service);
-                claims.add(&host, &cluster.name, service);
-                all.push(Federated { cluster, service, owner, federation, host });
-            }
+/// The Services of a cluster that their workspace federates. Only own Services count: those of other workspaces are
+/// federated by them.
+fn federated<'a>(model: &'a Model, cluster: &'a ClusterInput) -> impl Iterator<Item = Federated<'a>> {
+    model.workspaces.values().flat_map(move |owner| {
+        let federation = owner.settings.federation.as_ref().filter(|federation| federation.enabled);
+        federation.into_iter().flat_map(move |federation| {
+            let namespaces = owner.contexts.get(&cluster.name).into_iter().flatten();
+            let services = namespaces.flat_map(|namespace| cluster.services_in(namespace));
+            let selected = services.filter(move |service| is_selected(federation, cluster, service, owner));
+            selected.map(move |service| Federated { service, federation })
+        })
+    })
+}
+
+pub(super) fn claim(model: &Model, claims: &mut Claims) {
+    for cluster in model.clusters.values() {
+        for Federated { service, federation, .. } in federated(model, cluster) {
+            claims.add(&host_name(federation, cluster, service), &cluster.name, service);
         }
     }
-    all
+}
+
+/// The Services of a cluster that are federated.
+pub(super) fn list(model: &Model, cluster: &ClusterInput) -> BTreeSet<ResourceRef> {
+    federated(model, cluster).map(|federated| federated.service.reference(&cluster.name)).collect()
 }
 
 fn host_name(federation: &Federation, cluster: &ClusterInput, service: &Service) -> String {
@@ -92,38 +95,38 @@ fn protocol(port: &ServicePort) -> &'static str {
 
 pub(super) fn resolve(
     model: &Model,
-    federated: Vec<Federated<'_>>,
-    winners: &BTreeMap<Name, ResourceRef>,
+    parent: &ResourceRef,
+    address: &dyn Fn(&Name, &ResourceRef) -> Option<Ipv4Addr>,
     notes: &mut Notes,
-    into: &mut BTreeMap<ResourceRef, MeshHost>,
-) {
-    for Federated { cluster, service, owner, federation, host } in federated {
-        let parent = service.reference(&cluster.name);
-        if winners.get(host.as_str()) != Some(&parent) {
-            continue;
-        }
-        let Some(home) = model.context(&cluster.name, service.namespace()) else { continue };
-        let mut host_ports = Vec::new();
-        let mut backing_ports = Vec::new();
-        for port in ports(federation, service) {
-            host_ports.push(HostPort { number: port.port, protocol: protocol(port).to_owned() });
-            let target_port = cluster.target_port(service, port).unwrap_or(port.port);
-            backing_ports.push(BackingPort { service_port: port.port, target_port });
-        }
-        let backing = super::new_backing(model, owner, cluster, service, home, backing_ports, &parent, notes);
-        for source in &owner.settings.sources {
-            notes.count(source, "numFederatedServices", 1);
-        }
-        let host = Name::from(host);
-        let host = MeshHost {
-            parent: parent.clone(),
-            hosts: BTreeMap::from([(host.clone(), Ipv4Addr::UNSPECIFIED)]),
-            main_host: host,
-            ports: host_ports,
-            backings: BTreeMap::from([(cluster.name.clone(), backing)]),
-            viewers: model.viewers(Shareable::Service, &cluster.name, service, owner),
-            sources: model.sources(&owner.name).cloned().collect(),
-        };
-        into.insert(parent, host);
+) -> Option<MeshHost> {
+    let cluster = model.clusters.get(&parent.cluster)?;
+    let service = cluster.services().get(&parent.place())?;
+    let owner = model.owner(&cluster.name, service.namespace())?;
+    let federation = owner.settings.federation.as_ref()?;
+    let host = Name::from(host_name(federation, cluster, service));
+    let address = address(&host, parent)?;
+    let home = model.context(&cluster.name, service.namespace())?;
+    let mut host_ports = Vec::new();
+    let mut backing_ports = Vec::new();
+    for port in ports(federation, service) {
+        host_ports.push(HostPort { number: port.port, protocol: protocol(port).to_owned() });
+        let target_port = cluster.target_port(service, port).unwrap_or(port.port);
+        backing_ports.push(BackingPort { service_port: port.port, target_port });
     }
+    let entry = Entry::of(owner.settings.client_mode.as_ref());
+    let backing = super::new_backing(model, owner, cluster, service, home, backing_ports, entry, parent, notes);
+    for source in &owner.settings.sources {
+        notes.count(source, "numFederatedServices", 1);
+    }
+    Some(MeshHost {
+        parent: parent.clone(),
+        hosts: BTreeMap::from([(host.clone(), address)]),
+        main_host: host,
+        ports: host_ports,
+        backings: BTreeMap::from([(cluster.name.clone(), backing)]),
+        externals: Vec::new(),
+        is_bare: false,
+        viewers: model.viewers(Shareable::Service, &cluster.name, service, owner),
+        sources: model.sources(&owner.name).cloned().collect(),
+    })
 }

@@ -2,24 +2,30 @@
 //!
 //! In the namespace of a Service behind the host, a ServiceEntry selects the Service's pods and WorkloadEntries add the
 //! east-west gateways of the other clusters. In clusters without such a Service, every namespace that sees the host
-//! gets a ServiceEntry with the gateways of the clusters that have one.
+//! gets a ServiceEntry with the gateways of the clusters that have one. Services outside of the mesh are endpoints in
+//! every cluster. A host without anything behind it is known to proxies only, so that routes can serve it.
 
+mod external;
 mod federation;
 mod virtual_destination;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
+use external::External;
 use meshrelay_api::istio::service_entry::{Location, Resolution, ServicePort, WorkloadSelector};
 use meshrelay_api::istio::{ServiceEntry, WorkloadEntry};
 use meshrelay_snapshot::{ContentHash, Name};
 
+use crate::engine::{Round, Stage, Step};
 use crate::fingerprint::{Shared, fingerprint};
 use crate::input::kube::ServiceSpec;
 use crate::input::{ClusterInput, Input, Theirs};
-use crate::model::{EntryAddress, EntryPoint, Model, Viewer, Workspace};
+use crate::model::{Entry, EntryAddress, EntryPoint, EntryPort, Model, Viewer, Workspace};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
+use crate::reads::{Place, Thing, record};
 use crate::report::{Code, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::vip::Allocations;
@@ -39,6 +45,10 @@ pub(crate) struct MeshHost {
     pub(crate) ports: Vec<HostPort>,
     /// The Service behind the host in each cluster.
     pub(crate) backings: BTreeMap<Name, Backing>,
+    /// Services outside of the mesh behind the host.
+    pub(crate) externals: Vec<External>,
+    /// Whether the host is meant for routes alone.
+    pub(crate) is_bare: bool,
     pub(crate) viewers: Vec<Viewer>,
     /// Settings that had a part.
     pub(crate) sources: Vec<ResourceRef>,
@@ -70,7 +80,9 @@ pub(crate) struct Backing {
     pub(crate) identities: BTreeSet<String>,
     pub(crate) workloads: BTreeSet<ResourceRef>,
     /// Where traffic from other clusters enters.
-    pub(crate) entry_points: Option<Shared<Vec<EntryPoint>>>,
+    entry_points: Option<Shared<Vec<EntryPoint>>>,
+    /// What becomes of its TLS there.
+    pub(crate) entry: Entry,
     /// Host name of the Service within its cluster.
     pub(crate) local_host: String,
 }
@@ -83,33 +95,72 @@ pub(crate) struct BackingPort {
 }
 
 /// All hosts of the fleet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct MeshHosts {
-    pub(crate) by_parent: BTreeMap<ResourceRef, MeshHost>,
+    winners: Step<BTreeMap<Name, ResourceRef>>,
+    parents: Stage<MeshHost>,
+}
+
+/// Which parent has which host name, as a result that is read name by name.
+const WINNERS: &str = "host names";
+
+impl Default for MeshHosts {
+    fn default() -> Self {
+        Self { winners: Step::new(WINNERS), parents: Stage::new(UnitKind::MeshHost, "mesh hosts") }
+    }
 }
 
 impl MeshHosts {
-    /// Resolves all hosts. Of two parents with the same host the older one keeps it.
-    pub(crate) fn resolve(model: &Model, notes: &mut Notes) -> Self {
-        let mut claims = Claims::default();
-        virtual_destination::claim(model, &mut claims);
-        let federated = federation::claim(model, &mut claims);
-        let winners = claims.decide(notes);
-        let mut by_parent = BTreeMap::new();
-        virtual_destination::resolve(model, &winners, notes, &mut by_parent);
-        federation::resolve(model, federated, &winners, notes, &mut by_parent);
-        Self { by_parent }
+    /// Brings all hosts up to date. Of two parents with the same host the older one keeps it.
+    pub(crate) fn update(&mut self, round: &mut Round<'_>, allocations: &mut Allocations) {
+        let model = round.model;
+        let place = Place::results(WINNERS);
+        let make = |notes: &mut Notes| {
+            let mut claims = Claims::default();
+            virtual_destination::claim(model, &mut claims);
+            federation::claim(model, &mut claims);
+            claims.decide(notes)
+        };
+        self.winners.update(round, make, |before, after, changes| {
+            allocations.allocate(&after.keys().cloned().collect());
+            let none = BTreeMap::new();
+            let before = before.unwrap_or(&none);
+            let hosts: BTreeSet<&Name> = before.keys().chain(after.keys()).collect();
+            for host in hosts.into_iter().filter(|host| before.get(*host) != after.get(*host)) {
+                changes.add(place, Thing::Object("", "", host));
+            }
+        });
+        let none = BTreeMap::new();
+        let winners = self.winners.get().unwrap_or(&none);
+        let allocations = &*allocations;
+        // The address of a host that the parent has won, which is given out before anybody asks.
+        let address = |host: &Name, parent: &ResourceRef| {
+            record(place, Thing::Object("", "", host));
+            let won = winners.get(host) == Some(parent);
+            won.then(|| allocations.get(host).unwrap_or(Ipv4Addr::UNSPECIFIED))
+        };
+        self.parents.update(
+            round,
+            |cluster| {
+                let mut all = model.counting(&cluster.name, cluster.virtual_destinations().values());
+                all.extend(federation::list(model, cluster));
+                all
+            },
+            |parent, notes| match parent.key.gvk.kind.as_str() {
+                "Service" => federation::resolve(model, parent, &address, notes),
+                _ => virtual_destination::resolve(model, parent, &address, notes),
+            },
+        );
     }
 
-    /// Gives all hosts their virtual addresses.
-    pub(crate) fn allocate(&mut self, allocations: &mut Allocations) {
-        let hosts = self.by_parent.values().flat_map(|parent| parent.hosts.keys().cloned()).collect();
-        allocations.allocate(&hosts);
-        for (host, address) in self.by_parent.values_mut().flat_map(|parent| &mut parent.hosts) {
-            if let Some(allocated) = allocations.get(host) {
-                *address = allocated;
-            }
-        }
+    /// The host names of a parent.
+    pub(crate) fn get(&self, parent: &ResourceRef) -> Option<&Arc<MeshHost>> {
+        self.parents.get(parent)
+    }
+
+    /// The host names of all parents.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Arc<MeshHost>> {
+        self.parents.values()
     }
 }
 
@@ -157,7 +208,8 @@ impl ParentInput for MeshHost {
     fn translate(&self) -> Batch {
         let mut emission = Emission::new(UnitKind::MeshHost, &self.parent);
         let all: Shapers = [&self.parent].into_iter().chain(&self.sources).collect();
-        let shapers = all.with(self.backings.values().flat_map(Backing::sources));
+        let externals = self.externals.iter().flat_map(External::sources);
+        let shapers = all.with(self.backings.values().flat_map(Backing::sources)).with(externals);
         for (host, address) in &self.hosts {
             self.emit_remote(host, *address, &shapers, &mut emission);
             for (cluster, backing) in &self.backings {
@@ -180,23 +232,46 @@ impl MeshHost {
         let mut entry = ServiceEntry {
             addresses: vec![address.to_string()],
             hosts: vec![host.to_owned()],
-            location: Some(Location::MeshInternal),
+            location: Some(self.location()),
             ports: self.ports.iter().enumerate().map(port).collect(),
             ..ServiceEntry::default()
         };
-        // Identities of some backings alone would make clients refuse the others.
-        if self.backings.values().all(|backing| !backing.identities.is_empty()) {
-            let identities: BTreeSet<_> = self.backings.values().flat_map(|backing| &backing.identities).collect();
-            entry.subject_alt_names = identities.into_iter().cloned().collect();
-        }
+        entry.subject_alt_names = self.identities(home);
         entry
+    }
+
+    /// Who may answer for the host. Identities of some backings alone would make clients refuse the others, so it is
+    /// all or none.
+    fn identities(&self, home: Option<&Backing>) -> Vec<String> {
+        let of_backing = |backing: &Backing| -> BTreeSet<String> {
+            let is_home = home.is_some_and(|home| home.service == backing.service);
+            match backing.entry {
+                Entry::Ended if !is_home => {
+                    backing.entries().flat_map(|(point, _)| &point.identities).cloned().collect()
+                }
+                _ => backing.identities.clone(),
+            }
+        };
+        let counts = |backing: &&Backing| {
+            backing.entry == Entry::PassedOn
+                || backing.entries().next().is_some()
+                || home.is_some_and(|home| home.service == backing.service)
+        };
+        let all: Vec<BTreeSet<String>> = self.backings.values().filter(counts).map(of_backing).collect();
+        if all.iter().any(BTreeSet::is_empty) {
+            return Vec::new();
+        }
+        all.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn emit_remote(&self, host: &str, address: Ipv4Addr, shapers: &Shapers, emission: &mut Emission<'_>) {
         let reachable = self.backings.values();
         let mut endpoints: Vec<WorkloadEntry> =
             reachable.flat_map(|backing| backing.remote_endpoints(&self.ports, &BTreeMap::new())).collect();
-        if endpoints.is_empty() {
+        for external in &self.externals {
+            endpoints.extend(external.endpoints(&self.ports, &BTreeMap::new()).map(|(_, endpoint)| endpoint));
+        }
+        if endpoints.is_empty() && !self.is_bare {
             return;
         }
         endpoints.sort_by(|a, b| (&a.address, &a.locality, &a.labels).cmp(&(&b.address, &b.locality, &b.labels)));
@@ -234,10 +309,13 @@ impl MeshHost {
         if export_to.is_empty() {
             return;
         }
-        let mut others: Vec<(&Name, WorkloadEntry)> = Vec::new();
+        let mut others: Vec<(String, WorkloadEntry)> = Vec::new();
+        for external in &self.externals {
+            others.extend(external.endpoints(&self.ports, &home.selector));
+        }
         for (other, backing) in self.backings.iter().filter(|(other, _)| *other != cluster) {
             let endpoints = backing.remote_endpoints(&self.ports, &home.selector);
-            others.extend(endpoints.into_iter().map(|endpoint| (other, endpoint)));
+            others.extend(endpoints.into_iter().map(|endpoint| (other.to_string(), endpoint)));
         }
         let mut spec = self.entry(host, address, Some(home));
         spec.export_to = export_to.into_iter().map(ToString::to_string).collect();
@@ -247,9 +325,14 @@ impl MeshHost {
         let workspace = &home.home.workspace;
         let body = Body::new(&spec, shapers.clone());
         emission.emit(&home.home, &entry_name(host, workspace), &body, Extra::default());
+        let mut places: BTreeSet<(String, Option<String>)> = BTreeSet::new();
         for (other, endpoint) in others {
             let address = endpoint.address.as_deref().unwrap_or_default();
-            let identity = ["WorkloadEntry", host, workspace, other, address];
+            let is_first = places.insert((other.clone(), endpoint.address.clone()));
+            // Several gateways may share an address, at ports of nodes for example.
+            let port = endpoint.ports.values().next().filter(|_| !is_first).map(ToString::to_string);
+            let mut identity = vec!["WorkloadEntry", host, workspace, &other, address];
+            identity.extend(port.as_deref());
             let name = names::identified(&format!("vd-{host}-{workspace}"), &identity);
             let body = Body::new(&endpoint, shapers.clone());
             emission.emit(&home.home, &name, &body, Extra { labels: Some(&endpoint.labels), ..Extra::default() });
@@ -258,12 +341,14 @@ impl MeshHost {
 }
 
 impl Backing {
-    pub(crate) fn entry_points(&self) -> &[EntryPoint] {
-        self.entry_points.as_ref().map(|points| points.as_slice()).unwrap_or_default()
+    /// Gateways and their ports by which traffic from other clusters enters; none if it cannot.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&EntryPoint, &EntryPort)> {
+        let points = self.entry_points.iter().flat_map(|points| points.iter());
+        points.filter_map(|point| Some((point, point.ports.get(&self.entry)?)))
     }
 
     fn sources(&self) -> impl Iterator<Item = &ResourceRef> {
-        let gateways = self.entry_points().iter().map(|point| &point.gateway);
+        let gateways = self.entries().map(|(point, _)| &point.gateway);
         [&self.service].into_iter().chain(&self.workloads).chain(gateways)
     }
 
@@ -274,7 +359,7 @@ impl Backing {
         let mut labels: BTreeMap<String, String> =
             selector.map(|(key, value)| (key.to_string(), value.to_string())).collect();
         labels.insert(TLS_MODE.0.to_owned(), TLS_MODE.1.to_owned());
-        let addresses: BTreeSet<_> = self.entry_points().iter().flat_map(|point| &point.addresses).collect();
+        let addresses: BTreeSet<_> = self.entries().flat_map(|(_, port)| &port.addresses).collect();
         let endpoint = |address: &EntryAddress| WorkloadEntry {
             address: Some(address.address.clone()),
             labels: labels.clone(),
@@ -306,6 +391,7 @@ fn new_backing(
     service: &Input<Theirs<ServiceSpec>>,
     home: ContextId,
     ports: Vec<BackingPort>,
+    entry: Entry,
     parent: &ResourceRef,
     notes: &mut Notes,
 ) -> Backing {
@@ -315,7 +401,7 @@ fn new_backing(
         let text = format!("no workload behind {reference} is known: clients do not check who answers for the host");
         notes.say(parent, Severity::Warning, Code::NoIdentity, text);
     }
-    Backing {
+    let backing = Backing {
         service: reference,
         home,
         selector: service.spec.selector.clone(),
@@ -323,18 +409,32 @@ fn new_backing(
         identities,
         workloads,
         entry_points: model.entry_points(owner, &cluster.name).cloned(),
+        entry,
         local_host: format!("{}.{}.svc.{}", service.name(), service.namespace(), model.domain(&cluster.name)),
+    };
+    let unknown = backing.entries().find(|(point, _)| entry == Entry::Ended && point.identities.is_empty());
+    if let Some((point, _)) = unknown {
+        let text = format!(
+            "no service account of the gateway {} is known: clients do not check who answers for the host",
+            point.service_ref()
+        );
+        notes.say(parent, Severity::Warning, Code::NoIdentity, text);
     }
+    backing
 }
 
 /// Says which clusters cannot be reached from where the host is seen.
 fn note_reachability(host: &MeshHost, notes: &mut Notes) {
-    for (cluster, _) in host.backings.iter().filter(|(_, backing)| backing.entry_points().is_empty()) {
+    for (cluster, backing) in host.backings.iter().filter(|(_, backing)| backing.entries().next().is_none()) {
         let seen_elsewhere = host.viewers.iter().any(|viewer| viewer.contexts.keys().any(|other| other != cluster));
         if seen_elsewhere {
+            let port = match backing.entry {
+                Entry::PassedOn => "a port for other clusters",
+                Entry::Ended => "a port at which TLS from other clusters ends (tlsTerminationPort, https by default)",
+            };
             let text = format!(
-                "cluster {cluster} has no east-west gateway with an external address and a port for other clusters: \
-                 its Service is reached from within only"
+                "cluster {cluster} has no east-west gateway with an external address and {port}: its Service is \
+                 reached from within only"
             );
             notes.say(&host.parent, Severity::Warning, Code::Unreachable, text);
         }
@@ -342,16 +442,34 @@ fn note_reachability(host: &MeshHost, notes: &mut Notes) {
 }
 
 impl MeshHost {
+    /// Hosts outside of the mesh prove nothing by the mesh's certificates.
+    fn location(&self) -> Location {
+        let is_outside = self.backings.is_empty() && !self.externals.is_empty();
+        if is_outside { Location::MeshExternal } else { Location::MeshInternal }
+    }
+
     /// The namespaces of a cluster that use the host at its home there.
     pub(crate) fn home_namespaces<'a>(&'a self, cluster: &Name, home: &'a Backing) -> BTreeSet<&'a Name> {
         let seeing = self.viewers.iter().filter_map(|viewer| viewer.contexts.get(cluster)).flatten();
-        // The gateways must know the host to let it in, whoever owns their namespace.
-        let gateways = home.entry_points().iter().map(|point| &point.namespace);
+        // The gateways must know the host to pass it on, whoever owns their namespace.
+        let gateways = home.entries().filter(|_| home.entry == Entry::PassedOn).map(|(point, _)| &point.namespace);
         seeing.chain(gateways).collect()
+    }
+
+    /// Whether clients in a cluster reach the host, or part of it, through gateways of other clusters.
+    pub(crate) fn leads_out_of(&self, cluster: &Name) -> bool {
+        self.backings.iter().any(|(other, backing)| other != cluster && backing.entries().next().is_some())
+    }
+
+    /// Whether anything stands behind the host.
+    pub(crate) fn has_backing(&self) -> bool {
+        !(self.backings.is_empty() && self.externals.is_empty())
     }
 
     /// Whether traffic for the host leads somewhere from a cluster.
     pub(crate) fn is_reachable_in(&self, cluster: &Name) -> bool {
-        self.backings.contains_key(cluster) || self.backings.values().any(|backing| !backing.entry_points().is_empty())
+        !self.externals.is_empty()
+            || self.backings.contains_key(cluster)
+            || self.backings.values().any(|backing| backing.entries().next().is_some())
     }
 }

@@ -2,17 +2,16 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use meshrelay_api::client_mode::ClientMode;
 use meshrelay_api::networking::{PortMapping, VirtualDestinationSpec};
 use meshrelay_api::selectors::ObjectSelector;
 use meshrelay_snapshot::Name;
 
-use super::{Backing, BackingPort, Claims, HostPort, MeshHost};
+use super::{Backing, BackingPort, Claims, HostPort, MeshHost, external};
 use crate::ResourceRef;
 use crate::hostname::{self, Allowed};
 use crate::input::kube::{ServiceSpec, selects};
 use crate::input::{ClusterInput, Input, Ours, Theirs};
-use crate::model::{Model, Shareable, Workspace};
+use crate::model::{Entry, Model, Shareable, Workspace};
 use crate::report::{Code, Notes, Severity};
 use crate::units::protocol::protocol;
 
@@ -38,74 +37,66 @@ pub(super) fn claim(model: &Model, claims: &mut Claims) {
 
 pub(super) fn resolve(
     model: &Model,
-    winners: &BTreeMap<Name, ResourceRef>,
+    parent: &ResourceRef,
+    address: &dyn Fn(&Name, &ResourceRef) -> Option<Ipv4Addr>,
     notes: &mut Notes,
-    into: &mut BTreeMap<ResourceRef, MeshHost>,
-) {
-    for (cluster, destination, owner) in all(model) {
-        let parent = destination.reference(cluster);
-        let spec = &destination.spec;
-        let is_own = |host: &&String| winners.get(host.as_str()) == Some(&parent);
-        let hosts: Vec<Name> = spec.hosts.iter().filter(is_own).map(Name::from).collect();
-        note_untranslated(spec, &parent, owner, notes);
-        if spec.hosts.is_empty() {
-            let text = "spec.hosts: expected at least one host, found none: no host name leads to the services";
-            notes.say(&parent, Severity::Invalid, Code::Missing, text);
-        }
-        for problem in spec.hosts.iter().filter_map(|host| hostname::problem(host, Allowed::Full)) {
-            let text = format!("spec.hosts: {problem}: it is left out");
-            notes.say(&parent, Severity::Invalid, Code::BadValue, text);
-        }
-        let ports = usable_ports(&spec.ports, &parent, notes);
-        let host_ports: Vec<HostPort> = ports
-            .iter()
-            .map(|(port, protocol)| HostPort { number: port.number, protocol: (*protocol).to_owned() })
-            .collect();
-        let mut backings = BTreeMap::new();
-        for input in model.clusters.values() {
-            let services = select(model, owner, input, &spec.services);
-            if let Some((name, backing)) = backing(model, owner, input, &services, &ports, &parent, notes) {
-                backings.insert(name, backing);
-            }
-        }
-        notes.count(&parent, "numSelectedBackingServices", backings.len());
-        if backings.is_empty() {
-            let text = if spec.services.is_empty() {
-                "no services are selected: only routes can lead anywhere, which is not translated yet"
-            } else {
-                "expected Services that the workspace owns or imports, but spec.services selects none"
-            };
-            notes.say(&parent, Severity::Warning, Code::NoBacking, text);
-        }
-        let viewers = model.viewers(Shareable::VirtualDestination, cluster, destination, owner);
-        let Some(main_host) = hosts.first().cloned().filter(|_| !ports.is_empty()) else { continue };
-        let host = MeshHost {
-            parent: parent.clone(),
-            hosts: hosts.into_iter().map(|host| (host, Ipv4Addr::UNSPECIFIED)).collect(),
-            main_host,
-            ports: host_ports,
-            backings,
-            viewers,
-            sources: model.sources(&owner.name).cloned().collect(),
-        };
-        super::note_reachability(&host, notes);
-        into.insert(parent, host);
+) -> Option<MeshHost> {
+    let cluster = &parent.cluster;
+    let destination = model.clusters.get(cluster)?.virtual_destinations().get(&parent.place())?;
+    let owner = model.config_owner(cluster, destination.namespace())?;
+    let spec = &destination.spec;
+    let own = spec.hosts.iter().map(Name::from).filter_map(|host| Some((host.clone(), address(&host, parent)?)));
+    let hosts: Vec<(Name, Ipv4Addr)> = own.collect();
+    note_untranslated(spec, parent, notes);
+    if spec.hosts.is_empty() {
+        let text = "spec.hosts: expected at least one host, found none: no host name leads to the services";
+        notes.say(parent, Severity::Invalid, Code::Missing, text);
     }
+    for problem in spec.hosts.iter().filter_map(|host| hostname::problem(host, Allowed::Full)) {
+        let text = format!("spec.hosts: {problem}: it is left out");
+        notes.say(parent, Severity::Invalid, Code::BadValue, text);
+    }
+    let ports = usable_ports(&spec.ports, parent, notes);
+    let host_ports: Vec<HostPort> = ports
+        .iter()
+        .map(|(port, protocol)| HostPort { number: port.number, protocol: (*protocol).to_owned() })
+        .collect();
+    let mut backings = BTreeMap::new();
+    let entry = Entry::of(spec.client_mode.as_ref().or(owner.settings.client_mode.as_ref()));
+    for input in model.clusters.values() {
+        let services = select(model, owner, input, &spec.services);
+        if let Some((name, backing)) = backing(model, owner, input, &services, &ports, entry, parent, notes) {
+            backings.insert(name, backing);
+        }
+    }
+    let externals = external::select(model, owner, spec, &ports, parent, notes);
+    notes.count(parent, "numSelectedBackingServices", backings.len() + externals.len());
+    let is_bare = [&spec.services, &spec.external_services, &spec.external_workloads].iter().all(|all| all.is_empty());
+    if backings.is_empty() && externals.is_empty() && !is_bare {
+        let text = "expected services that the workspace owns or imports, but the selectors select none";
+        notes.say(parent, Severity::Warning, Code::NoBacking, text);
+    }
+    let viewers = model.viewers(Shareable::VirtualDestination, cluster, destination, owner);
+    let main_host = hosts.first().map(|(host, _)| host.clone()).filter(|_| !ports.is_empty())?;
+    let host = MeshHost {
+        parent: parent.clone(),
+        hosts: hosts.into_iter().collect(),
+        main_host,
+        ports: host_ports,
+        backings,
+        externals,
+        is_bare,
+        viewers,
+        sources: model.sources(&owner.name).cloned().collect(),
+    };
+    super::note_reachability(&host, notes);
+    Some(host)
 }
 
-fn note_untranslated(spec: &VirtualDestinationSpec, parent: &ResourceRef, owner: &Workspace, notes: &mut Notes) {
-    let mode = spec.client_mode.as_ref().or(owner.settings.client_mode.as_ref());
-    if mode.is_some_and(|mode: &ClientMode| mode.tls_termination.is_some()) {
-        let text = "clientMode tlsTermination is not translated yet: TLS is passed on by server name (sniRouting)";
+fn note_untranslated(spec: &VirtualDestinationSpec, parent: &ResourceRef, notes: &mut Notes) {
+    if !spec.external_workloads.is_empty() {
+        let text = "spec.externalWorkloads is not translated yet: no traffic goes there";
         notes.say(parent, Severity::Warning, Code::NotTranslated, text);
-    }
-    for (selectors, field) in
-        [(&spec.external_services, "externalServices"), (&spec.external_workloads, "externalWorkloads")]
-    {
-        if !selectors.is_empty() {
-            let text = format!("spec.{field} is not translated yet: no traffic goes there");
-            notes.say(parent, Severity::Warning, Code::NotTranslated, text);
-        }
     }
 }
 
@@ -164,12 +155,14 @@ fn select<'a>(
 }
 
 /// The Service that stands behind a host in a cluster: the oldest of those selected.
+#[expect(clippy::too_many_arguments, reason = "what one value is made of")]
 fn backing(
     model: &Model,
     owner: &Workspace,
     cluster: &ClusterInput,
     services: &[&Arc<Service>],
     ports: &[(&PortMapping, &'static str)],
+    entry: Entry,
     parent: &ResourceRef,
     notes: &mut Notes,
 ) -> Option<(Name, Backing)> {
@@ -205,7 +198,7 @@ fn backing(
             }
         }
     }
-    let backing = super::new_backing(model, owner, cluster, service, home, found, parent, notes);
+    let backing = super::new_backing(model, owner, cluster, service, home, found, entry, parent, notes);
     Some((cluster.name.clone(), backing))
 }
 

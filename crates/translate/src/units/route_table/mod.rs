@@ -1,30 +1,35 @@
 //! Routes.
 //!
 //! A root table becomes one VirtualService in each namespace with a gateway that it names, and in each namespace with
-//! workloads that it selects.
+//! workloads that it selects. The routes of the tables that it delegates to are among its own there.
 
 mod actions;
+mod conditions;
+mod delegation;
 mod destinations;
-mod matchers;
+mod matches;
 mod placement;
 mod resolve;
+mod route_names;
+mod tree;
 mod virtual_service;
 mod weights;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meshrelay_api::networking::RouteTableSpec;
 use meshrelay_api::selectors::ObjectSelector;
 use meshrelay_snapshot::{ContentHash, Name};
 
+pub(crate) use delegation::{Children, Table};
 pub(crate) use destinations::Target;
-pub(crate) use resolve::resolve;
+pub(crate) use resolve::{list, note_parents, resolve};
+pub(crate) use tree::Route;
 pub(crate) use virtual_service::subset_name;
 
+use self::tree::Parents;
 use crate::fingerprint::{Shared, fingerprint};
 use crate::input::kube::selects;
-use crate::input::{Input, Ours};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
 use crate::report::{Code, Finding, Severity};
@@ -34,15 +39,28 @@ use crate::{ContextId, ResourceRef};
 /// Annotations that users may not set on generated objects.
 const RESERVED: [&str; 2] = [meshrelay_api::labels::CLUSTER, crate::output::SHAPED_BY];
 
-/// A root table with everywhere that it is served.
+/// A root table with everything that it delegates to, and everywhere that it is served.
 #[derive(Debug, Hash)]
 pub(crate) struct RouteTable {
     pub(crate) parent: ResourceRef,
-    table: Arc<Input<Ours<RouteTableSpec>>>,
+    /// The root first.
+    tables: Vec<Reached>,
+    /// The HTTP routes of the whole tree, in the order in which proxies try them.
+    pub(crate) routes: Vec<Route>,
     pub(crate) placements: Vec<Placement>,
+    /// Which tables of the tree delegate to which.
+    parents: Parents,
     sources: Vec<ResourceRef>,
     /// See [`Options::federated_host_headers`](crate::Options).
     federated_host_headers: bool,
+}
+
+/// A table of a tree.
+#[derive(Debug, Hash)]
+struct Reached {
+    table: Arc<Table>,
+    /// Labels of the pods whose sidecars have its routes, beyond what the root table demands; none allow every pod.
+    workloads: Vec<BTreeMap<String, String>>,
 }
 
 /// A context in which a table is served.
@@ -50,8 +68,8 @@ pub(crate) struct RouteTable {
 pub(crate) struct Placement {
     pub(crate) context: ContextId,
     /// The proxies that serve it.
-    served_by: Vec<ServedBy>,
-    hosts: Vec<String>,
+    pub(crate) served_by: Vec<ServedBy>,
+    pub(crate) hosts: Vec<String>,
     pub(crate) targets: Shared<Targets>,
     /// The gateways that had a part.
     sources: Vec<ResourceRef>,
@@ -59,14 +77,29 @@ pub(crate) struct Placement {
 
 /// Proxies in a context, by what they are bound to and their labels.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct ServedBy {
-    gateways: Vec<String>,
-    labels: BTreeMap<String, String>,
+pub(crate) struct ServedBy {
+    /// Names of Istio Gateways, or what stands for all sidecars.
+    pub(crate) gateways: Vec<String>,
+    pub(crate) labels: BTreeMap<String, String>,
     /// Ports of the gateway's pods by those of its Service, which users know.
     ports: BTreeMap<u32, u32>,
+    /// `None` for sidecars.
+    pub(crate) gateway: Option<ServingGateway>,
 }
 
-/// Where each route leads, by position; an action that leads nowhere has no targets.
+/// A gateway that serves a table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ServingGateway {
+    /// The VirtualGateway.
+    pub(crate) parent: ResourceRef,
+    /// The Service of the gateway.
+    pub(crate) service: ResourceRef,
+    /// Ports of its pods on which the table is served.
+    pub(crate) pod_ports: Vec<u32>,
+}
+
+/// Where each route leads, in the order of [`RouteTable::routes`] and of the tables; an action that leads nowhere has
+/// no targets.
 #[derive(Debug, Hash)]
 pub(crate) struct Targets {
     pub(crate) http: Vec<Result<Vec<Target>, Finding>>,
@@ -120,17 +153,10 @@ impl ParentInput for RouteTable {
 
     fn translate(&self) -> Batch {
         let mut emission = Emission::new(UnitKind::RouteTable, &self.parent);
-        let (routes, problems) = actions::http_routes(&self.table.spec, &self.parent);
-        for (code, text) in problems {
-            let severity = if code == Code::NotTranslated || code == Code::DuplicateRoute {
-                Severity::Warning
-            } else {
-                Severity::Invalid
-            };
-            emission.notes.say(&self.parent, severity, code, text);
-        }
+        let routes = virtual_service::plain_routes(self, &mut emission.notes);
         let annotations = self.annotations(&mut emission);
-        let parents: Shapers = self.sources.iter().chain([&self.parent]).collect();
+        let tables = self.tables.iter().map(|reached| &reached.table.source);
+        let parents: Shapers = self.sources.iter().chain(tables).collect();
         for placement in &self.placements {
             let Some(spec) = virtual_service::render(self, placement, &routes, &mut emission.notes) else { continue };
             let destinations = placement.targets.all().map(|target| &target.destination);
@@ -148,7 +174,8 @@ impl ParentInput for RouteTable {
 
 impl RouteTable {
     fn annotations(&self, emission: &mut Emission<'_>) -> BTreeMap<String, String> {
-        let mut annotations = self.table.spec.virtual_service_annotations.clone();
+        let root = self.tables.first().map(|reached| &reached.table.input.spec);
+        let mut annotations = root.map(|root| root.virtual_service_annotations.clone()).unwrap_or_default();
         for reserved in RESERVED {
             if annotations.remove(reserved).is_some() {
                 let text = format!("spec.virtualServiceAnnotations: {reserved} is reserved and left out");

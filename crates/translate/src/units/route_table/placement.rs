@@ -6,7 +6,8 @@ use meshrelay_api::networking::RouteTableSpec;
 use meshrelay_api::selectors::ObjectSelector;
 use meshrelay_snapshot::Name;
 
-use super::{Applicant, ServedBy};
+use super::{Applicant, ServedBy, ServingGateway};
+use crate::engine::Stage;
 use crate::input::kube::selects;
 use crate::input::{ClusterInput, Input, Ours};
 use crate::model::{Model, Shareable, Viewer, Workspace};
@@ -26,18 +27,21 @@ pub(super) struct Place {
     pub(super) is_mesh: bool,
 }
 
-pub(super) struct Table<'a> {
+/// A root table as listeners and sidecars look at it.
+pub(super) struct Root<'a> {
     pub(super) model: &'a Model,
-    pub(super) gateways: &'a BTreeMap<ResourceRef, VirtualGateway>,
+    pub(super) gateways: &'a Stage<VirtualGateway>,
     pub(super) cluster: &'a Name,
     pub(super) input: &'a Input<Ours<RouteTableSpec>>,
+    /// Whether the tree has routes for HTTP, TCP and TLS.
+    pub(super) has: [bool; 3],
     /// The hosts that Istio takes.
     pub(super) hosts: &'a [String],
     pub(super) parent: &'a ResourceRef,
     pub(super) owner: &'a Workspace,
 }
 
-impl Table<'_> {
+impl Root<'_> {
     /// All contexts in which the table is served.
     pub(super) fn places(&self, viewers: &[Viewer], notes: &mut Notes) -> BTreeMap<ContextId, Place> {
         let mut places = BTreeMap::new();
@@ -80,11 +84,13 @@ impl Table<'_> {
         let mut admitted_hosts: BTreeSet<&str> = BTreeSet::new();
         for site in &gateway.sites {
             let mut names = Vec::new();
+            let mut pod_ports = Vec::new();
             let mut hosts: BTreeSet<String> = BTreeSet::new();
             for port in &site.ports {
                 let admitted = gateway.admitted(port, &applicant);
                 if !admitted.is_empty() {
                     names.push(port.name.clone());
+                    pod_ports.push(port.pod_port);
                     hosts.extend(admitted.iter().map(|host| (*host).to_owned()));
                     admitted_hosts.extend(admitted);
                 }
@@ -99,6 +105,7 @@ impl Table<'_> {
                 gateways: names,
                 labels: site.selector.clone(),
                 ports: site.service_ports.clone(),
+                gateway: Some(ServingGateway { parent: wanted.clone(), service: site.service.clone(), pod_ports }),
             });
             place.hosts.extend(hosts);
             place.sources.extend([wanted, &site.gateway, &site.service].map(ResourceRef::clone));
@@ -124,7 +131,7 @@ impl Table<'_> {
     }
 
     fn applicant(&self) -> Applicant<'_> {
-        let spec = &self.input.spec;
+        let [has_http, has_tcp, has_tls] = self.has;
         Applicant {
             hosts: self.hosts,
             namespace: self.input.namespace(),
@@ -132,9 +139,9 @@ impl Table<'_> {
             labels: self.input.object.labels(),
             cluster: self.cluster,
             workspace: &self.owner.name,
-            has_http: !spec.http.is_empty(),
-            has_tcp: !spec.tcp.is_empty(),
-            has_tls: !spec.tls.is_empty(),
+            has_http,
+            has_tcp,
+            has_tls,
         }
     }
 
@@ -205,6 +212,7 @@ fn served_by<'a>(
         gateways: vec![MESH.to_owned()],
         labels: pick.labels.clone(),
         ports: BTreeMap::new(),
+        gateway: None,
     };
     let served_by: Vec<ServedBy> = picked.map(serve).collect();
     let unlimited = served_by.iter().find(|served| served.labels.is_empty()).cloned();

@@ -1,78 +1,100 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meshrelay_api::networking::{FailureMode, RouteTableSpec};
 use meshrelay_api::references::DestinationReference;
 use meshrelay_snapshot::Name;
 
+use super::delegation::{Children, Table};
 use super::destinations::{Place, Target};
-use super::placement::Table;
-use super::{Placement, RouteTable, Targets};
+use super::placement::Root;
+use super::tree::{self, Parents, Tree};
+use super::{Placement, Reached, RouteTable, Targets};
 use crate::ResourceRef;
+use crate::engine::Stage;
 use crate::fingerprint::Shared;
 use crate::hostname::{self, Allowed};
-use crate::model::{Model, Shareable};
+use crate::input::ClusterInput;
+use crate::model::{Model, Shareable, Workspace};
 use crate::report::{Code, Finding, Notes, Severity};
 use crate::units::mesh_host::MeshHosts;
 use crate::units::virtual_gateway::VirtualGateway;
 
-/// All root tables that count.
+/// The tables of a cluster that count.
+pub(crate) fn list(model: &Model, cluster: &ClusterInput) -> BTreeSet<ResourceRef> {
+    model.counting(&cluster.name, cluster.route_tables().values())
+}
+
+/// One table, if it is a root.
 pub(crate) fn resolve(
     model: &Model,
     hosts: &MeshHosts,
-    gateways: &BTreeMap<ResourceRef, VirtualGateway>,
+    gateways: &Stage<VirtualGateway>,
+    children: &Children,
+    parent: &ResourceRef,
     notes: &mut Notes,
-) -> Vec<RouteTable> {
-    let mut all = Vec::new();
-    for (cluster, input) in &model.clusters {
-        for table in input.route_tables().values() {
-            let Some(owner) = model.config_owner(cluster, table.namespace()) else { continue };
-            let parent = table.reference(cluster);
-            note_untranslated(&table.spec, &parent, notes);
-            if table.spec.hosts.is_empty() {
-                continue;
-            }
-            let viewers = model.viewers(Shareable::RouteTable, cluster, table, owner);
-            let good_hosts = good_hosts(&table.spec, &parent, notes);
-            let place = Table { model, gateways, cluster, input: table, hosts: &good_hosts, parent: &parent, owner };
-            let places = place.places(&viewers, notes);
-            // Contexts of one cluster and workspace see the same.
-            let mut known: BTreeMap<(Name, Name, bool), Shared<Targets>> = BTreeMap::new();
-            let mut placements = Vec::new();
-            for (context, place) in places {
-                let Some(workspace) = model.workspaces.get(&context.workspace) else { continue };
-                let seen_from = (context.cluster.clone(), context.workspace.clone(), place.is_mesh);
-                let targets = known.entry(seen_from).or_insert_with(|| {
-                    let place = Place {
-                        model,
-                        hosts,
-                        table: &parent,
-                        owner,
-                        cluster: &context.cluster,
-                        workspace,
-                        is_mesh: place.is_mesh,
-                    };
-                    Shared::new(targets(&table.spec, &place))
-                });
-                let served = good_hosts.iter().filter(|host| place.hosts.contains(*host));
-                placements.push(Placement {
-                    served_by: place.served_by.into_iter().collect(),
-                    hosts: served.cloned().collect(),
-                    targets: targets.clone(),
-                    sources: place.sources.iter().chain(model.sources(&context.workspace)).cloned().collect(),
-                    context,
-                });
-            }
-            all.push(RouteTable {
-                parent,
-                table: Arc::clone(table),
-                placements,
-                sources: model.sources(&owner.name).cloned().collect(),
-                federated_host_headers: model.options.federated_host_headers,
-            });
-        }
+) -> Option<RouteTable> {
+    let input = model.clusters.get(&parent.cluster)?.route_tables().get(&parent.place())?;
+    let owner = model.config_owner(&parent.cluster, input.namespace())?;
+    note_untranslated(&input.spec, parent, notes);
+    let root = Arc::new(Table { source: parent.clone(), workspace: owner.name.clone(), input: Arc::clone(input) });
+    if input.spec.hosts.is_empty() {
+        note_child(&root, notes);
+        return None;
     }
-    all
+    let tree = tree::flatten(model, children, &root, notes);
+    let placements = placements(model, hosts, gateways, owner, &tree, notes);
+    Some(RouteTable {
+        parent: parent.clone(),
+        tables: tree.tables,
+        routes: tree.routes,
+        parents: tree.parents,
+        placements,
+        sources: model.sources(&owner.name).cloned().collect(),
+        federated_host_headers: model.options.federated_host_headers,
+    })
+}
+
+/// Everywhere that a tree is served.
+fn placements(
+    model: &Model,
+    hosts: &MeshHosts,
+    gateways: &Stage<VirtualGateway>,
+    owner: &Workspace,
+    tree: &Tree,
+    notes: &mut Notes,
+) -> Vec<Placement> {
+    let Some(Reached { table: root, .. }) = tree.tables.first() else { return Vec::new() };
+    let cluster = &root.source.cluster;
+    let viewers = model.viewers(Shareable::RouteTable, cluster, &root.input, owner);
+    let good_hosts = good_hosts(&root.input.spec, &root.source, notes);
+    let has = [
+        tree.tables.iter().any(|reached| !reached.table.input.spec.http.is_empty()),
+        tree.tables.iter().any(|reached| !reached.table.input.spec.tcp.is_empty()),
+        tree.tables.iter().any(|reached| !reached.table.input.spec.tls.is_empty()),
+    ];
+    let (input, parent) = (&root.input, &root.source);
+    let place = Root { model, gateways, cluster, input, has, hosts: &good_hosts, parent, owner };
+    // Contexts of one cluster and workspace see the same.
+    let mut known: BTreeMap<(Name, Name, bool), Shared<Targets>> = BTreeMap::new();
+    let mut placements = Vec::new();
+    for (context, place) in place.places(&viewers, notes) {
+        let Some(workspace) = model.workspaces.get(&context.workspace) else { continue };
+        let seen_from = (context.cluster.clone(), context.workspace.clone(), place.is_mesh);
+        let targets = known.entry(seen_from).or_insert_with(|| {
+            let view = View { model, hosts, cluster: &context.cluster, workspace, is_mesh: place.is_mesh };
+            Shared::new(view.targets(tree))
+        });
+        let served = good_hosts.iter().filter(|host| place.hosts.contains(*host));
+        placements.push(Placement {
+            served_by: place.served_by.into_iter().collect(),
+            hosts: served.cloned().collect(),
+            targets: targets.clone(),
+            sources: place.sources.iter().chain(model.sources(&context.workspace)).cloned().collect(),
+            context,
+        });
+    }
+    placements
 }
 
 /// The hosts that Istio takes; others are told.
@@ -92,12 +114,8 @@ fn good_hosts(spec: &RouteTableSpec, parent: &ResourceRef, notes: &mut Notes) ->
 }
 
 fn note_untranslated(spec: &RouteTableSpec, parent: &ResourceRef, notes: &mut Notes) {
-    let freeze = spec.failure_mode == FailureMode::FreezeConfig;
+    let freeze = spec.failure_mode == FailureMode::FreezeConfig && !spec.hosts.is_empty();
     for (found, text) in [
-        (
-            spec.hosts.is_empty(),
-            "a table without hosts is served by tables that delegate to it, which is not translated yet",
-        ),
         (freeze, "spec.failureMode: FREEZE_CONFIG is not translated yet: broken routes are replaced"),
         (!spec.apply_to_destinations.is_empty(), "spec.applyToDestinations is not translated yet: no effect"),
         (spec.portal_metadata.is_some(), "spec.portalMetadata is not translated yet: no effect"),
@@ -108,24 +126,76 @@ fn note_untranslated(spec: &RouteTableSpec, parent: &ResourceRef, notes: &mut No
     }
 }
 
-fn targets(spec: &RouteTableSpec, place: &Place<'_>) -> Targets {
-    let http = spec.http.iter().map(|route| match &route.forward_to {
-        Some(forward) if !forward.destinations.is_empty() => resolve_all(&forward.destinations, place),
-        Some(_) => resolve_all(spec.default_destination.as_slice(), place),
-        None => Ok(Vec::new()),
-    });
-    let tcp = spec.tcp.iter().map(|route| match &route.forward_to {
-        Some(forward) => resolve_all(&forward.destinations, place),
-        None => Ok(Vec::new()),
-    });
-    let tls = spec.tls.iter().map(|route| match &route.forward_to {
-        Some(forward) => resolve_all(&forward.destinations, place),
-        None => Ok(Vec::new()),
-    });
-    Targets { http: http.collect(), tcp: tcp.collect(), tls: tls.collect() }
+/// The counter of the tables that delegate to one.
+const PARENTS: &str = "numParentRouteTables";
+
+/// Tells every table how many others delegate to it.
+pub(crate) fn note_parents(tables: &Stage<RouteTable>, notes: &mut Notes) {
+    let mut all = Parents::new();
+    for (child, parents) in tables.values().flat_map(|table| table.parents.iter()) {
+        all.entry(child.clone()).or_default().extend(parents.iter().cloned());
+    }
+    for (child, parents) in &all {
+        notes.count(child, PARENTS, parents.len());
+    }
 }
 
-/// One destination that leads nowhere spoils the route: its share of the traffic would be lost in silence.
-fn resolve_all(destinations: &[DestinationReference], place: &Place<'_>) -> Result<Vec<Target>, Finding> {
-    destinations.iter().map(|destination| place.resolve(destination)).collect()
+/// What there is to say about a table without hosts.
+fn note_child(child: &Table, notes: &mut Notes) {
+    let spec = &child.input.spec;
+    let text = "expected hosts, or a root table (one with hosts) that delegates to this one: no effect";
+    notes.unless_counted(&child.source, &[PARENTS], Severity::Warning, Code::NotDelegated, text);
+    for (found, field) in [
+        (!spec.virtual_gateways.is_empty(), "virtualGateways"),
+        (!spec.apply_to_destinations.is_empty(), "applyToDestinations"),
+        (spec.failure_mode != FailureMode::default(), "failureMode"),
+        (!spec.virtual_service_annotations.is_empty(), "virtualServiceAnnotations"),
+    ] {
+        if found {
+            let text = format!("spec.{field}: only root tables may have it, a table without hosts takes it from them");
+            notes.say(&child.source, Severity::Warning, Code::BadValue, text);
+        }
+    }
+}
+
+/// From where the destinations of a table's routes are looked at.
+struct View<'a> {
+    model: &'a Model,
+    hosts: &'a MeshHosts,
+    cluster: &'a Name,
+    workspace: &'a Workspace,
+    is_mesh: bool,
+}
+
+impl View<'_> {
+    fn targets(&self, tree: &Tree) -> Targets {
+        let http = tree.routes.iter().map(|route| {
+            let forward = route.written().filter(|_| !route.replaced).and_then(|route| route.forward_to.as_ref());
+            match forward {
+                Some(forward) if !forward.destinations.is_empty() => self.resolve(&route.table, &forward.destinations),
+                Some(_) => self.resolve(&route.table, route.table.input.spec.default_destination.as_slice()),
+                None => Ok(Vec::new()),
+            }
+        });
+        let tables = || tree.tables.iter().map(|reached| &*reached.table);
+        let tcp = tables().flat_map(|table| {
+            let routes = table.input.spec.tcp.iter();
+            let destinations = routes.map(|route| route.forward_to.as_ref().map(|forward| &*forward.destinations));
+            destinations.map(move |destinations| self.resolve(table, destinations.unwrap_or_default()))
+        });
+        let tls = tables().flat_map(|table| {
+            let routes = table.input.spec.tls.iter();
+            let destinations = routes.map(|route| route.forward_to.as_ref().map(|forward| &*forward.destinations));
+            destinations.map(move |destinations| self.resolve(table, destinations.unwrap_or_default()))
+        });
+        Targets { http: http.collect(), tcp: tcp.collect(), tls: tls.collect() }
+    }
+
+    /// One destination that leads nowhere spoils the route: its share of the traffic would be lost in silence.
+    fn resolve(&self, table: &Table, destinations: &[DestinationReference]) -> Result<Vec<Target>, Finding> {
+        let Self { model, hosts, cluster, workspace, is_mesh } = *self;
+        let Some(owner) = model.workspaces.get(&table.workspace) else { return Ok(Vec::new()) };
+        let place = Place { model, hosts, table: &table.source, owner, cluster, workspace, is_mesh };
+        destinations.iter().map(|destination| place.resolve(destination)).collect()
+    }
 }

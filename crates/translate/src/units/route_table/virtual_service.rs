@@ -5,13 +5,53 @@ use meshrelay_api::istio::virtual_service::{
     Destination, HeaderOperations, Headers, HttpDirectResponse, HttpMatchRequest, HttpRewrite, HttpRoute,
     HttpRouteDestination, L4MatchAttributes, PortSelector, RouteDestination, TcpRoute, TlsMatchAttributes, TlsRoute,
 };
+use meshrelay_api::matchers::TcpRequestMatcher;
 
-use super::actions::{Action, PlainRoute};
+use super::actions::{self, Action};
+use super::conditions::Conditions;
+use super::matches::matches;
 use super::weights::shares;
-use super::{Placement, RouteTable, ServedBy, Target};
+use super::{Placement, Reached, Route, RouteTable, Target};
+use crate::ResourceRef;
 use crate::hostname;
 use crate::names;
 use crate::report::{Code, Finding, Notes, Severity};
+
+/// A route, as far as it is the same wherever it is served.
+#[derive(Debug)]
+pub(super) struct PlainRoute {
+    /// Conditions, any of which is enough; `None` if those that were meant are lost.
+    matches: Option<Vec<HttpMatchRequest>>,
+    action: Action,
+}
+
+/// The routes of a tree; what is wrong with the tables is told.
+pub(super) fn plain_routes(table: &RouteTable, notes: &mut Notes) -> Vec<PlainRoute> {
+    for Reached { table, .. } in &table.tables {
+        for (index, route) in table.input.spec.http.iter().enumerate() {
+            for (position, matcher) in route.matchers.iter().enumerate() {
+                // What cannot be read is told where the tree is made.
+                if let Ok(Err(problem)) = Conditions::read(matcher).map(|conditions| conditions.check()) {
+                    let text = format!("spec.http[{index}].matchers[{position}].{problem}: the matcher is left out");
+                    notes.say(&table.source, Severity::Invalid, Code::BadValue, text);
+                }
+            }
+        }
+    }
+    let plain = |route: &Route| {
+        let matches: Vec<_> = route.conditions.iter().filter_map(Conditions::render).collect();
+        let written = route.written().filter(|_| !route.replaced);
+        let action = written.map_or(Ok(Action::Broken), |written| actions::action(written, &route.conditions));
+        let action = action.unwrap_or_else(|(code, problem)| {
+            let severity = if code == Code::NotTranslated { Severity::Warning } else { Severity::Invalid };
+            let text = format!("spec.http[{}]: {problem}: requests are answered with status 500", route.index);
+            notes.say(&route.table.source, severity, code, text);
+            Action::Broken
+        });
+        PlainRoute { matches: Some(matches).filter(|all| all.is_empty() == route.conditions.is_empty()), action }
+    };
+    table.routes.iter().map(plain).collect()
+}
 
 /// The VirtualService of a table in one context; `None` if no route is left.
 pub(super) fn render(
@@ -26,7 +66,7 @@ pub(super) fn render(
         export_to: vec![".".to_owned()],
         gateways: gateways.into_iter().cloned().collect(),
         hosts: hostname::without_covered(&placement.hosts),
-        http: routes.iter().map(|route| writer.http_route(route)).collect(),
+        http: routes.iter().enumerate().filter_map(|(position, route)| writer.http_route(position, route)).collect(),
         tcp: writer.tcp_routes(),
         tls: writer.tls_routes(),
     };
@@ -44,36 +84,48 @@ struct Writer<'a, 'n> {
 }
 
 impl Writer<'_, '_> {
-    fn http_route(&mut self, route: &PlainRoute) -> HttpRoute {
-        let mut value =
-            HttpRoute { name: Some(route.name.clone()), r#match: self.matches(&route.matches), ..HttpRoute::default() };
+    /// `None` if none of the proxies has the route.
+    fn http_route(&mut self, position: usize, plain: &PlainRoute) -> Option<HttpRoute> {
+        let route = self.table.routes.get(position)?;
+        let r#match = matches(plain.matches.as_deref()?, &self.placement.served_by, &route.workloads)?;
+        let mut value = HttpRoute { name: Some(route.name.clone()), r#match, ..HttpRoute::default() };
         // What stands in for a route that cannot be served.
         let replaced = || Some(HttpDirectResponse { status: 500, body: None });
-        match &route.action {
+        match &plain.action {
             Action::Redirect(redirect) => value.redirect = Some(redirect.clone()),
             Action::Respond(response) => value.direct_response = Some(response.clone()),
             Action::Broken => value.direct_response = replaced(),
             Action::Forward { rewrite, auto_host } => {
                 let place = format!("spec.http[{}].forwardTo", route.index);
-                match self.targets(self.placement.targets.http.get(route.index), &place) {
+                match self.targets(&route.table.source, self.placement.targets.http.get(position), &place) {
                     Some(targets) => self.forward(&targets, rewrite, *auto_host, &mut value),
                     None => value.direct_response = replaced(),
                 }
             }
         }
-        value
+        Some(value)
     }
 
     /// The targets with their shares; what is wrong with them is told.
-    fn targets(&mut self, targets: Option<&Result<Vec<Target>, Finding>>, place: &str) -> Option<Weighted> {
+    fn targets(
+        &mut self,
+        source: &ResourceRef,
+        targets: Option<&Result<Vec<Target>, Finding>>,
+        place: &str,
+    ) -> Option<Weighted> {
         let targets = match targets {
             Some(Ok(targets)) if !targets.is_empty() => targets,
             Some(Err((code, problem))) => {
-                self.refuse(place, *code, problem);
+                self.refuse(source, place, *code, problem);
                 return None;
             }
             _ => {
-                self.refuse(place, Code::Missing, "expected destinations or spec.defaultDestination, found neither");
+                self.refuse(
+                    source,
+                    place,
+                    Code::Missing,
+                    "expected destinations or spec.defaultDestination, found neither",
+                );
                 return None;
             }
         };
@@ -81,7 +133,7 @@ impl Writer<'_, '_> {
         let shares = match shares(&weights) {
             Ok(shares) => shares,
             Err(problem) => {
-                self.refuse(place, Code::Weights, &problem);
+                self.refuse(source, place, Code::Weights, &problem);
                 return None;
             }
         };
@@ -90,12 +142,12 @@ impl Writer<'_, '_> {
         Some(if let [(target, _)] = weighted.as_slice() { vec![(target.clone(), None)] } else { weighted })
     }
 
-    fn refuse(&mut self, place: &str, code: Code, problem: &str) {
+    fn refuse(&mut self, source: &ResourceRef, place: &str, code: Code, problem: &str) {
         let is_http = place.starts_with("spec.http");
         let effect = if is_http { "requests are answered with status 500" } else { "the route is left out" };
         let text = format!("{place}: {problem}: {effect}");
         let severity = if code == Code::NotTranslated { Severity::Warning } else { Severity::Invalid };
-        self.notes.say_in(&self.table.parent, &self.placement.context, severity, code, text);
+        self.notes.say_in(source, &self.placement.context, severity, code, text);
     }
 
     fn forward(&self, targets: &Weighted, rewrite: &HttpRewrite, auto_host: bool, route: &mut HttpRoute) {
@@ -127,25 +179,35 @@ impl Writer<'_, '_> {
 
     fn tcp_routes(&mut self) -> Vec<TcpRoute> {
         let table = self.table;
-        let mut routes = Vec::new();
-        for (index, route) in table.table.spec.tcp.iter().enumerate() {
-            let conditions: Vec<_> = route
-                .matchers
-                .iter()
-                .map(|matcher| L4MatchAttributes { port: port(matcher.port), ..L4MatchAttributes::default() })
-                .collect();
-            let targets = self.targets(self.placement.targets.tcp.get(index), &format!("spec.tcp[{index}].forwardTo"));
-            let r#match = self.matches(&conditions);
-            routes.extend(targets.map(|targets| TcpRoute { r#match, route: stream_destinations(&targets) }));
+        let routes = table
+            .tables
+            .iter()
+            .flat_map(|reached| reached.table.input.spec.tcp.iter().enumerate().map(move |route| (reached, route)));
+        let mut rendered = Vec::new();
+        for (position, (Reached { table, workloads }, (index, route))) in routes.enumerate() {
+            let condition = |matcher: &TcpRequestMatcher| L4MatchAttributes {
+                port: port(matcher.port),
+                ..L4MatchAttributes::default()
+            };
+            let conditions: Vec<_> = route.matchers.iter().map(condition).collect();
+            let place = format!("spec.tcp[{index}].forwardTo");
+            let targets = self.targets(&table.source, self.placement.targets.tcp.get(position), &place);
+            let r#match = matches(&conditions, &self.placement.served_by, workloads);
+            let both = targets.zip(r#match);
+            rendered.extend(both.map(|(targets, r#match)| TcpRoute { r#match, route: stream_destinations(&targets) }));
         }
-        routes
+        rendered
     }
 
     fn tls_routes(&mut self) -> Vec<TlsRoute> {
         let table = self.table;
         let hosts = &self.placement.hosts;
-        let mut routes = Vec::new();
-        for (index, route) in table.table.spec.tls.iter().enumerate() {
+        let routes = table
+            .tables
+            .iter()
+            .flat_map(|reached| reached.table.input.spec.tls.iter().enumerate().map(move |route| (reached, route)));
+        let mut rendered = Vec::new();
+        for (position, (Reached { table, workloads }, (index, route))) in routes.enumerate() {
             let condition = |sni_hosts: &[String], number| TlsMatchAttributes {
                 sni_hosts: if sni_hosts.is_empty() { hosts.clone() } else { sni_hosts.to_vec() },
                 port: port(number),
@@ -156,59 +218,13 @@ impl Writer<'_, '_> {
             if conditions.is_empty() {
                 conditions.push(condition(&[], 0));
             }
-            let targets = self.targets(self.placement.targets.tls.get(index), &format!("spec.tls[{index}].forwardTo"));
-            let r#match = self.matches(&conditions);
-            routes.extend(targets.map(|targets| TlsRoute { r#match, route: stream_destinations(&targets) }));
+            let place = format!("spec.tls[{index}].forwardTo");
+            let targets = self.targets(&table.source, self.placement.targets.tls.get(position), &place);
+            let r#match = matches(&conditions, &self.placement.served_by, workloads);
+            let both = targets.zip(r#match);
+            rendered.extend(both.map(|(targets, r#match)| TlsRoute { r#match, route: stream_destinations(&targets) }));
         }
-        routes
-    }
-
-    /// Each condition for each kind of proxies; nothing if one of them holds always.
-    fn matches<C: Condition>(&self, conditions: &[C]) -> Vec<C> {
-        let anything = [C::default()];
-        let conditions = if conditions.is_empty() { &anything } else { conditions };
-        let served_by = &self.placement.served_by;
-        let bindings: BTreeSet<&Vec<String>> = served_by.iter().map(|served| &served.gateways).collect();
-        let mut matches = Vec::new();
-        for condition in conditions {
-            for ServedBy { gateways, labels, ports } in served_by {
-                let mut condition = condition.clone();
-                let (bound_to, source, port) = condition.proxies();
-                source.clone_from(labels);
-                // Istio heeds either gateways or labels, and labels tell the proxies apart as well.
-                if bindings.len() > 1 && labels.is_empty() {
-                    bound_to.clone_from(gateways);
-                }
-                // Users name ports of the gateway's Service, proxies know those of its pods.
-                *port = port.map(|number| ports.get(&number).copied().unwrap_or(number));
-                matches.push(condition);
-            }
-        }
-        if matches.contains(&C::default()) { Vec::new() } else { matches }
-    }
-}
-
-/// A condition of any kind of route, as far as it tells the proxies that it holds for.
-trait Condition: Clone + Default + PartialEq {
-    /// Gateways, labels of the proxies, and the port.
-    fn proxies(&mut self) -> (&mut Vec<String>, &mut BTreeMap<String, String>, &mut Option<u32>);
-}
-
-impl Condition for HttpMatchRequest {
-    fn proxies(&mut self) -> (&mut Vec<String>, &mut BTreeMap<String, String>, &mut Option<u32>) {
-        (&mut self.gateways, &mut self.source_labels, &mut self.port)
-    }
-}
-
-impl Condition for L4MatchAttributes {
-    fn proxies(&mut self) -> (&mut Vec<String>, &mut BTreeMap<String, String>, &mut Option<u32>) {
-        (&mut self.gateways, &mut self.source_labels, &mut self.port)
-    }
-}
-
-impl Condition for TlsMatchAttributes {
-    fn proxies(&mut self) -> (&mut Vec<String>, &mut BTreeMap<String, String>, &mut Option<u32>) {
-        (&mut self.gateways, &mut self.source_labels, &mut self.port)
+        rendered
     }
 }
 

@@ -5,7 +5,7 @@
 mod server;
 mod site;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use meshrelay_api::istio::Gateway;
@@ -15,7 +15,7 @@ use site::Site;
 
 use crate::ResourceRef;
 use crate::fingerprint::fingerprint;
-use crate::input::{Input, Ours};
+use crate::input::{ClusterInput, Input, Ours};
 use crate::model::Model;
 use crate::output::{Body, Emission, Extra, Shapers};
 use crate::report::{Code, Notes, Severity};
@@ -30,37 +30,31 @@ pub(crate) struct VirtualGateway {
     sources: Vec<ResourceRef>,
 }
 
-/// All VirtualGateways that count.
-pub(crate) fn resolve(model: &Model, notes: &mut Notes) -> BTreeMap<ResourceRef, VirtualGateway> {
-    let mut all = BTreeMap::new();
-    for (cluster, input) in &model.clusters {
-        for gateway in input.virtual_gateways().values() {
-            let Some(owner) = model.config_owner(cluster, gateway.namespace()) else { continue };
-            let parent = gateway.reference(cluster);
-            let sites = site::resolve(model, owner, gateway, &parent, notes);
-            notes.count(&parent, "selectedWorkloadsCount", sites.len());
-            if sites.is_empty() {
-                let text = format!(
-                    "expected gateways of workspace {} (Services of gateway pods in its namespaces, in clusters with a \
-                     mesh), but spec.workloads selects none",
-                    owner.name
-                );
-                notes.say(&parent, Severity::Warning, Code::NoGateway, text);
-            }
-            if gateway.spec.listeners.is_empty() {
-                notes.say(
-                    &parent,
-                    Severity::Invalid,
-                    Code::Missing,
-                    "spec.listeners: expected at least one, found none",
-                );
-            }
-            let sources = model.sources(&owner.name).cloned().collect();
-            let gateway = Arc::clone(gateway);
-            all.insert(parent.clone(), VirtualGateway { parent, gateway, sites, sources });
-        }
+/// The VirtualGateways of a cluster that count.
+pub(crate) fn list(model: &Model, cluster: &ClusterInput) -> BTreeSet<ResourceRef> {
+    model.counting(&cluster.name, cluster.virtual_gateways().values())
+}
+
+/// One VirtualGateway.
+pub(crate) fn resolve(model: &Model, parent: &ResourceRef, notes: &mut Notes) -> Option<VirtualGateway> {
+    let gateway = model.clusters.get(&parent.cluster)?.virtual_gateways().get(&parent.place())?;
+    let owner = model.config_owner(&parent.cluster, gateway.namespace())?;
+    let sites = site::resolve(model, owner, gateway, parent, notes);
+    notes.count(parent, "selectedWorkloadsCount", sites.len());
+    if sites.is_empty() {
+        let text = format!(
+            "expected gateways of workspace {} (Services of gateway pods in its namespaces, in clusters with a mesh), \
+             but spec.workloads selects none",
+            owner.name
+        );
+        notes.say(parent, Severity::Warning, Code::NoGateway, text);
     }
-    all
+    if gateway.spec.listeners.is_empty() {
+        let text = "spec.listeners: expected at least one, found none";
+        notes.say(parent, Severity::Invalid, Code::Missing, text);
+    }
+    let sources = model.sources(&owner.name).cloned().collect();
+    Some(VirtualGateway { parent: parent.clone(), gateway: Arc::clone(gateway), sites, sources })
 }
 
 impl ParentInput for VirtualGateway {

@@ -35,6 +35,8 @@ pub(crate) struct SitePort {
     pub(crate) name: String,
     /// The port in a Gateway's words.
     pub(crate) number: u32,
+    /// The port itself.
+    pub(crate) pod_port: u32,
     /// Positions of the listeners, each with the hosts that it serves.
     pub(crate) listeners: Vec<(usize, Vec<String>)>,
 }
@@ -145,7 +147,7 @@ fn ports(
         }
         let port = ports.entry(target_port).or_insert_with(|| {
             let name = gateway_name(parent, &site.service, target_port);
-            SitePort { name, number, listeners: Vec::new() }
+            SitePort { name, number, pod_port: target_port, listeners: Vec::new() }
         });
         port.listeners.push((index, free));
     }

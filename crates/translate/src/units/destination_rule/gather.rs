@@ -1,13 +1,15 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use meshrelay_api::security::ClientTlsPolicySpec;
 use meshrelay_snapshot::Name;
 
 use super::chosen::{ByDestination, Chosen, choose, filled};
 use super::{DestinationRules, Home, HostRules, Seen, Subsets, Tls};
+use crate::engine::Stage;
 use crate::fingerprint::Shared;
 use crate::model::Model;
-use crate::policies::destinations::{ByPort, DestinationPolicies, Idle};
+use crate::policies::destinations::{ByPort, DestinationPolicies, Idle, IdlePolicies};
 use crate::report::{Code, Notes, Severity};
 use crate::units::external_service::ExternalService;
 use crate::units::mesh_host::{MeshHost, MeshHosts};
@@ -15,25 +17,25 @@ use crate::units::route_table::{RouteTable, subset_name};
 use crate::{ContextId, ResourceRef};
 
 /// The rules that policies, ExternalServices and routes ask for.
-pub(crate) fn resolve(
+pub(crate) fn gather(
     model: &Model,
     hosts: &MeshHosts,
-    external: &[ExternalService],
-    tables: &[RouteTable],
+    external: &Stage<ExternalService>,
+    tables: &Stage<RouteTable>,
+    policies: &DestinationPolicies,
     notes: &mut Notes,
 ) -> Vec<DestinationRules> {
-    let mut policies = DestinationPolicies::resolve(model, notes);
-    let chosen = choose(model, hosts, external, &mut policies, notes);
-    let mut gathered = Gathered { model, policies: &mut policies, rules: BTreeMap::new(), nothing: Shared::default() };
+    let mut idle = IdlePolicies::default();
+    let chosen = choose(model, hosts, external, policies, &mut idle, notes);
+    let mut gathered = Gathered { model, idle, rules: BTreeMap::new(), nothing: Shared::default() };
     let mut wanted = wanted_subsets(tables);
-    let mut behind = gathered.mesh_hosts(hosts, &chosen, &mut wanted);
-    gathered.services(hosts, &chosen, &mut behind, wanted);
+    let hosts = if policies.is_empty() { Vec::new() } else { hosts.values().collect() };
+    let mut behind = gathered.mesh_hosts(&hosts, &chosen, &mut wanted);
+    gathered.services(&hosts, &chosen, &mut behind, wanted);
     gathered.external_services(external, &chosen, notes);
-    let rules = gathered.rules;
-    policies.finish(notes);
-    let rules =
-        rules.into_iter().map(|(parent, hosts)| DestinationRules { parent, hosts: hosts.into_values().collect() });
-    rules.collect()
+    gathered.idle.say(notes);
+    let rules = gathered.rules.into_iter();
+    rules.map(|(parent, hosts)| DestinationRules { parent, hosts: hosts.into_values().collect() }).collect()
 }
 
 /// What routes ask for at one destination, by host and context.
@@ -45,9 +47,9 @@ struct Wanted {
     tables: BTreeSet<ResourceRef>,
 }
 
-fn wanted_subsets(tables: &[RouteTable]) -> WantedSubsets {
+fn wanted_subsets(tables: &Stage<RouteTable>) -> WantedSubsets {
     let mut all = WantedSubsets::new();
-    for table in tables {
+    for table in tables.values() {
         for placement in &table.placements {
             for target in placement.targets.all().filter(|target| !target.subset.is_empty()) {
                 let of_destination = all.entry(target.destination.clone()).or_default();
@@ -70,7 +72,6 @@ impl Wanted {
 /// What a host that is backed by a Service says about the Service's own host name: the gateways that let in what comes
 /// from other clusters send it there.
 struct Behind<'a> {
-    parent: &'a ResourceRef,
     host: &'a MeshHost,
     ports: ByPort,
     namespaces: BTreeSet<Name>,
@@ -80,7 +81,7 @@ type BehindServices<'a> = BTreeMap<ResourceRef, Vec<Behind<'a>>>;
 
 struct Gathered<'a> {
     model: &'a Model,
-    policies: &'a mut DestinationPolicies,
+    idle: IdlePolicies,
     rules: BTreeMap<ResourceRef, BTreeMap<Name, HostRules>>,
     nothing: Shared<ByPort>,
 }
@@ -99,12 +100,13 @@ impl Gathered<'_> {
     /// Rules for the hosts that work in every cluster. Returns what they say about the Services behind them.
     fn mesh_hosts<'h>(
         &mut self,
-        hosts: &'h MeshHosts,
+        hosts: &[&'h Arc<MeshHost>],
         chosen: &ByDestination,
         wanted: &mut WantedSubsets,
     ) -> BehindServices<'h> {
         let mut behind = BehindServices::new();
-        for (parent, host) in &hosts.by_parent {
+        for host in hosts {
+            let parent = &host.parent;
             let is_port = |number: &u32| host.ports.iter().any(|port| port.number == *number);
             let of_host = |ports: &ByPort| {
                 let ports = ports.iter().filter(|(number, _)| is_port(number));
@@ -113,35 +115,32 @@ impl Gathered<'_> {
             let chosen = chosen.get(parent).map(|chosen| chosen.map(of_host));
             if let Some(chosen) = &chosen {
                 self.mesh_host(parent, host, chosen);
-                for (service, of_host) in behind_services(parent, host, chosen.base()) {
+                for (service, of_host) in behind_services(host, chosen.base()) {
                     behind.entry(service).or_default().push(of_host);
                 }
             }
-            // The subsets of a federated Service are those of its own host.
-            if parent.key.gvk.kind == "Service" {
-                continue;
-            }
-            for ((name, context), wanted) in wanted.remove(parent).unwrap_or_default() {
-                let ports = chosen.as_ref().map_or(&self.nothing, |chosen| chosen.of(&context.workspace)).clone();
-                self.rules(parent, &name).subsets.insert(context, wanted.with(ports));
+        }
+        // Routes use subsets of VirtualDestinations by the hosts of these; those of Services come with these.
+        let is_virtual = |destination: &ResourceRef, _: &mut BTreeMap<_, _>| destination.key.gvk.kind != "Service";
+        for (parent, wanted) in wanted.extract_if(.., is_virtual) {
+            for ((name, context), wanted) in wanted {
+                let ports = chosen.get(&parent).map_or(&self.nothing, |chosen| chosen.of(&context.workspace)).clone();
+                self.rules(&parent, &name).subsets.insert(context, wanted.with(ports));
             }
         }
         behind
     }
 
     fn mesh_host(&mut self, parent: &ResourceRef, host: &MeshHost, chosen: &Chosen) {
-        let leads_elsewhere = |cluster: &Name| {
-            let others = host.backings.iter().filter(|(other, _)| *other != cluster);
-            others.into_iter().any(|(_, backing)| !backing.entry_points().is_empty())
-        };
-        let inner: BTreeSet<Name> = host.backings.keys().filter(|cluster| !leads_elsewhere(cluster)).cloned().collect();
-        let clusters = || host.viewers.iter().flat_map(|viewer| viewer.contexts.keys());
-        if clusters().any(|cluster| !inner.contains(cluster) && host.is_reachable_in(cluster)) {
-            let policies: BTreeSet<_> = chosen.all().flat_map(foreign_tls).cloned().collect();
-            for policy in policies {
-                self.policies.note_idle(&policy, Idle::CrossCluster, parent);
+        let clusters = host.viewers.iter().flat_map(|viewer| viewer.contexts.keys()).chain(host.backings.keys());
+        let (outward, inner): (BTreeSet<&Name>, BTreeSet<&Name>) =
+            clusters.partition(|cluster| host.leads_out_of(cluster));
+        if !outward.is_empty() {
+            for policy in chosen.all().flat_map(foreign_tls) {
+                self.idle.add(policy, Idle::AcrossClusters, parent);
             }
         }
+        let inner: BTreeSet<Name> = inner.into_iter().cloned().collect();
         let sources = &host.sources;
         for name in host.hosts.keys() {
             let rules = self.rules(parent, name);
@@ -154,9 +153,10 @@ impl Gathered<'_> {
                     rules.homes.insert(backing.home.clone(), home);
                 }
             }
+            // Where nothing leads to the host there is no entry that a rule could be for.
+            let is_known =
+                host.is_bare || !host.externals.is_empty() || !outward.is_empty() || !host.backings.is_empty();
             for viewer in &host.viewers {
-                // Where nothing leads to the host there is no entry that a rule could be for.
-                let is_known = viewer.contexts.keys().any(|cluster| host.is_reachable_in(cluster));
                 let ports = chosen.of(&viewer.workspace).clone();
                 if is_known && !ports.is_empty() {
                     let is_special = chosen.is_special(&viewer.workspace);
@@ -169,7 +169,7 @@ impl Gathered<'_> {
     /// Rules for the own hosts of Services.
     fn services(
         &mut self,
-        hosts: &MeshHosts,
+        hosts: &[&Arc<MeshHost>],
         chosen: &ByDestination,
         behind: &mut BehindServices<'_>,
         mut wanted: WantedSubsets,
@@ -201,7 +201,7 @@ impl Gathered<'_> {
                 }
                 let export_to = export_to.into_iter().collect();
                 let parent = match behind.first() {
-                    Some(first) if own.is_none() && !is_wanted_at_home => first.parent,
+                    Some(first) if own.is_none() && !is_wanted_at_home => &first.host.parent,
                     _ => &service,
                 };
                 let sources = self.sources(cluster, &key.namespace);
@@ -209,7 +209,7 @@ impl Gathered<'_> {
                 rules.behind = behind.first().filter(|_| parent != &service).map(|first| first.host.main_host.clone());
                 rules.homes.insert(home, Home { export_to, ports: base.clone() });
                 rules.sources.extend(sources);
-                rules.sources.extend(behind.iter().map(|behind| behind.parent.clone()));
+                rules.sources.extend(behind.iter().map(|behind| behind.host.parent.clone()));
                 rules.sources.insert(service.clone());
             }
             for viewer in merged.iter().flat_map(|merged| &merged.viewers) {
@@ -230,14 +230,14 @@ impl Gathered<'_> {
     }
 
     /// Rules for the hosts of ExternalServices. Several of a workspace may have one host, each with its own ports.
-    fn external_services(&mut self, external: &[ExternalService], chosen: &ByDestination, notes: &mut Notes) {
+    fn external_services(&mut self, external: &Stage<ExternalService>, chosen: &ByDestination, notes: &mut Notes) {
         let taken: BTreeMap<Name, ResourceRef> = self
             .rules
             .iter()
             .flat_map(|(parent, hosts)| hosts.keys().map(move |host| (host.clone(), parent.clone())))
             .collect();
         let mut by_host: BTreeMap<(Name, Name), Vec<(&ExternalService, &Chosen)>> = BTreeMap::new();
-        let mut oldest_first: Vec<&ExternalService> = external.iter().collect();
+        let mut oldest_first: Vec<&Arc<ExternalService>> = external.values().collect();
         oldest_first.sort_by_key(|service| service.service.age(&service.parent.cluster));
         for service in oldest_first {
             let Some(chosen) = chosen.get(&service.parent) else { continue };
@@ -269,11 +269,7 @@ impl Gathered<'_> {
 }
 
 /// What a host says about the Services behind it. TLS is between clients and the host, not the Service.
-fn behind_services<'h>(
-    parent: &'h ResourceRef,
-    host: &'h MeshHost,
-    ports: &ByPort,
-) -> impl Iterator<Item = (ResourceRef, Behind<'h>)> {
+fn behind_services<'h>(host: &'h MeshHost, ports: &ByPort) -> impl Iterator<Item = (ResourceRef, Behind<'h>)> {
     let of_backing = move |cluster: &Name, backing: &'h crate::units::mesh_host::Backing| {
         let mut of_service = ByPort::new();
         for (port, backing) in host.ports.iter().zip(&backing.ports) {
@@ -285,25 +281,26 @@ fn behind_services<'h>(
                 }
             }
         }
-        let namespaces = host.home_namespaces(cluster, backing).into_iter().cloned().collect();
-        (backing.service.clone(), Behind { parent, host, ports: of_service, namespaces })
+        let gateways = backing.entries().map(|(point, _)| &point.namespace);
+        let namespaces = host.home_namespaces(cluster, backing).into_iter().chain(gateways).cloned().collect();
+        (backing.service.clone(), Behind { host, ports: of_service, namespaces })
     };
     let all: Vec<_> = host.backings.iter().map(|(cluster, backing)| of_backing(cluster, backing)).collect();
-    all.into_iter().filter(move |(service, behind)| !behind.ports.is_empty() && service != parent)
+    all.into_iter().filter(move |(service, behind)| !behind.ports.is_empty() && *service != host.parent)
 }
 
 /// Where the gateways stand that send traffic to Services for which policies hold.
 fn gateway_namespaces<'h>(
-    hosts: &'h MeshHosts,
+    hosts: &[&'h Arc<MeshHost>],
     chosen: &ByDestination,
 ) -> BTreeMap<&'h ResourceRef, BTreeSet<&'h Name>> {
     let mut namespaces: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     if !chosen.keys().any(|destination| destination.key.gvk.kind == "Service") {
         return namespaces;
     }
-    for backing in hosts.by_parent.values().flat_map(|host| host.backings.values()) {
+    for backing in hosts.iter().flat_map(|host| host.backings.values()) {
         if chosen.contains_key(&backing.service) {
-            let points = backing.entry_points().iter().map(|point| &point.namespace);
+            let points = backing.entries().map(|(point, _)| &point.namespace);
             namespaces.entry(&backing.service).or_default().extend(points);
         }
     }

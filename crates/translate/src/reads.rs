@@ -1,0 +1,152 @@
+//! What a step of translation reads, recorded while it runs: a step need not be repeated before something that it read
+//! has changed.
+//!
+//! Everything that a step can read is a [`Place`] (a cluster, or the results of an earlier step) and something in it.
+//! Both are condensed to numbers; should two things ever get the same one, a step is repeated without need.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use meshrelay_snapshot::Name;
+
+/// Where something is read: see [`Reads`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place(u64);
+
+impl Place {
+    pub(crate) fn cluster(name: &str) -> Self {
+        Self(condensed(&("cluster", name)))
+    }
+
+    /// The results of an earlier step.
+    pub(crate) fn results(step: &'static str) -> Self {
+        Self(condensed(&("results", step)))
+    }
+}
+
+/// Something that can be read in a place.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(crate) enum Thing<'a> {
+    /// Any object of a kind.
+    Kind(&'a str),
+    /// Any object of a kind in a namespace.
+    Namespace(&'a str, &'a str),
+    /// Any object of a kind with a label.
+    Label(&'a str, &'a str, &'a str),
+    /// One object of a kind, by namespace and name.
+    Object(&'a str, &'a str, &'a str),
+    /// The result for one resource: its cluster, kind, namespace and name.
+    Result(&'a str, &'a str, &'a str, &'a str),
+}
+
+type Key = (Place, u64);
+
+thread_local! {
+    static RECORDED: RefCell<Option<BTreeSet<Key>>> = const { RefCell::new(None) };
+}
+
+/// Notes that the step that runs reads something. A step sees absence too: what is not there is read like what is.
+pub(crate) fn record(place: Place, thing: Thing<'_>) {
+    RECORDED.with_borrow_mut(|recorded| {
+        if let Some(recorded) = recorded {
+            recorded.insert((place, condensed(&thing)));
+        }
+    });
+}
+
+/// Runs a step and tells what it read.
+pub(crate) fn recorded<T>(step: impl FnOnce() -> T) -> (T, Reads) {
+    let outer = RECORDED.replace(Some(BTreeSet::new()));
+    let result = step();
+    let reads = RECORDED.replace(outer).unwrap_or_default();
+    // What a part of a step reads, the step reads.
+    RECORDED.with_borrow_mut(|outer| {
+        if let Some(outer) = outer {
+            outer.extend(&reads);
+        }
+    });
+    (result, Reads(reads.into_iter().collect()))
+}
+
+/// What a step read, ordered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reads(Box<[Key]>);
+
+impl Reads {
+    /// Whether any of it changed.
+    pub(crate) fn changed(&self, changes: &Changes) -> bool {
+        let Self(keys) = self;
+        changes.0.iter().any(|(place, things)| {
+            let from = keys.partition_point(|(other, _)| other < place);
+            let here = keys[from..].partition_point(|(other, _)| other == place);
+            let here = &keys[from..from + here];
+            if here.len() < things.len() {
+                here.iter().any(|(_, thing)| things.contains(thing))
+            } else {
+                things.iter().any(|thing| here.binary_search(&(*place, *thing)).is_ok())
+            }
+        })
+    }
+}
+
+/// What changed since the last translation.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Changes(BTreeMap<Place, BTreeSet<u64>>);
+
+impl Changes {
+    pub(crate) fn add(&mut self, place: Place, thing: Thing<'_>) {
+        self.0.entry(place).or_default().insert(condensed(&thing));
+    }
+
+    /// An object was added, removed or changed; `labels` are those of before and after.
+    pub(crate) fn add_object<'a>(
+        &mut self,
+        place: Place,
+        kind: &str,
+        (namespace, name): (&str, &str),
+        labels: impl Iterator<Item = (&'a Name, &'a Name)>,
+    ) {
+        self.add(place, Thing::Kind(kind));
+        self.add(place, Thing::Namespace(kind, namespace));
+        self.add(place, Thing::Object(kind, namespace, name));
+        for (key, value) in labels {
+            self.add(place, Thing::Label(kind, key, value));
+        }
+    }
+}
+
+fn condensed(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_touched_by_changes_of_what_it_read_only() {
+        let (one, other) = (Place::cluster("one"), Place::cluster("other"));
+        let (result, reads) = recorded(|| {
+            record(one, Thing::Object("Service", "n", "a"));
+            let (_, inner) = recorded(|| record(other, Thing::Namespace("Service", "n")));
+            assert!(inner.0.len() == 1);
+            7
+        });
+        assert_eq!(result, 7);
+        let touched = |place, kind: &str, name: (&str, &str)| {
+            let mut changes = Changes::default();
+            changes.add_object(place, kind, name, std::iter::empty());
+            reads.changed(&changes)
+        };
+        assert!(touched(one, "Service", ("n", "a")));
+        assert!(!touched(one, "Service", ("n", "b")));
+        assert!(touched(other, "Service", ("n", "b")));
+        assert!(!touched(other, "Service", ("m", "b")));
+        assert!(!touched(other, "Deployment", ("n", "b")));
+        assert!(!reads.changed(&Changes::default()));
+        record(one, Thing::Kind("nobody listens"));
+    }
+}
