@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 const NETWORKING: &str = "networking.gloo.solo.io/v2";
 const ADMIN: &str = "admin.gloo.solo.io/v2";
 
+/// Label of Services that are federated.
+const FEDERATED: &str = "federated";
+
 /// Namespaces of applications per cluster; services are spread over them.
 const NAMESPACES: usize = 5;
 
@@ -32,6 +35,12 @@ pub(crate) struct Size {
     /// VirtualDestinations of the fleet, each seen in every workload cluster, with a Service of two clusters behind it
     #[arg(long, default_value_t = 10)]
     pub(crate) destinations: usize,
+    /// How many Services of each workload cluster all other clusters can call by a host name of their own
+    #[arg(long, default_value_t = 0)]
+    pub(crate) federated: usize,
+    /// Close Services to everybody who does not import them
+    #[arg(long)]
+    pub(crate) isolation: bool,
     /// Seed of what is random
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -138,14 +147,33 @@ fn workload(size: &Size, number: usize, random: &mut StdRng) -> Vec<Value> {
         let labels = json!({"app": name, "version": format!("v{}", random.random_range(1..3)), "tier": tier(random)});
         let image = format!("registry.example/{name}:1.{}", random.random_range(0..100));
         objects.extend(deployment(&namespace, &name, &labels, "main", &image));
-        let spec = json!({"selector": {"app": name}, "ports": [{"name": "http", "port": 8080, "targetPort": 8080}]});
-        objects.push(object("v1", "Service", &namespace, &name, json!({"app": name}), json!({"spec": spec})));
+        objects.push(self::service(service, size, 0));
+    }
+    if number == 0 {
+        let selector = json!([{"labels": {FEDERATED: "true"}}]);
+        let federation = json!({"enabled": size.federated > 0, "hostSuffix": "global", "serviceSelector": selector});
+        let isolation = json!({"enabled": size.isolation});
+        let spec = json!({"spec": {"options": {"federation": federation, "serviceIsolation": isolation}}});
+        objects.push(object(ADMIN, "WorkspaceSettings", &self::namespace(0), "apps", json!({}), spec));
     }
     objects.extend((0..size.routes).map(|route| route_table(number, route, size.services.max(1), 0)));
     // Each is written in one cluster, and selects a Service of its number in two clusters.
     let own = (0..size.destinations).filter(|destination| destination % size.clusters.max(1) == number);
     objects.extend(own.map(|destination| virtual_destination(destination, size, 0)));
     objects
+}
+
+/// A Service; `edit` comes back as the number of its second port.
+pub(crate) fn service(number: usize, size: &Size, edit: usize) -> Value {
+    let name = format!("svc-{number}");
+    let mut labels = json!({"app": name});
+    if number < size.federated {
+        labels[FEDERATED] = "true".into();
+    }
+    let ports = json!([{"name": "http", "port": 8080, "targetPort": 8080},
+        {"name": "http-edit", "port": edit_port(edit), "targetPort": 8080}]);
+    let spec = json!({"spec": {"selector": {"app": name}, "ports": ports}});
+    object("v1", "Service", &namespace(number), &name, labels, spec)
 }
 
 fn tier(random: &mut StdRng) -> &'static str {
@@ -220,7 +248,8 @@ mod tests {
 
     #[test]
     fn the_same_size_and_seed_give_the_same_fleet_without_problems() {
-        let size = Size { clusters: 3, services: 7, routes: 4, destinations: 2, seed: 5 };
+        let size =
+            Size { clusters: 3, services: 7, routes: 4, destinations: 2, federated: 3, isolation: true, seed: 5 };
         let fleet = generate(&size).unwrap();
         assert_eq!(fleet, generate(&size).unwrap());
         let larger = generate(&Size { clusters: 4, destinations: 0, ..size.clone() }).unwrap();

@@ -55,6 +55,8 @@ pub(crate) fn run(arguments: &LatencyArguments) -> anyhow::Result<()> {
         services: arguments.services.max(1),
         routes: arguments.routes.max(1),
         destinations: 1,
+        federated: 0,
+        isolation: false,
         seed: 1,
     };
     fleet::write(folder, &size)?;

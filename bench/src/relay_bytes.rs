@@ -73,7 +73,15 @@ pub(crate) fn run(sizes: &[usize]) -> anyhow::Result<()> {
 
 /// A snapshot of a cluster with that many objects.
 fn snapshot(objects: usize) -> anyhow::Result<Snapshot> {
-    let size = Size { clusters: 1, services: objects.div_ceil(3), routes: 20, destinations: 0, seed: 1 };
+    let size = Size {
+        clusters: 1,
+        services: objects.div_ceil(3),
+        routes: 20,
+        destinations: 0,
+        federated: 0,
+        isolation: false,
+        seed: 1,
+    };
     let fleet = fleet::generate(&size)?;
     let all = fleet.clusters.get(CLUSTER).context("no such cluster")?;
     // The RouteTables come last in the order of keys and are to be among them: one of them is edited.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use meshrelay_agent::discovery;
 use meshrelay_meshctl::sandbox::agent_settings;
 use meshrelay_snapshot::{Fleet, Name, Object, Snapshot};
@@ -21,7 +22,7 @@ pub(crate) struct TranslateArguments {
     /// Translations from scratch
     #[arg(long, default_value_t = 10)]
     scratch: usize,
-    /// Edits of a RouteTable, and as many of a VirtualDestination
+    /// Edits of a RouteTable, and as many of a VirtualDestination and of a Service
     #[arg(long, default_value_t = 200)]
     edits: usize,
 }
@@ -70,20 +71,24 @@ pub(crate) fn run(arguments: &TranslateArguments) -> anyhow::Result<()> {
         timed(|| work.translate()).0
     });
     let times = Times::new(times.collect());
-    let stats = work.translate().stats;
+    let translation = work.translate();
+    let (stats, bytes) = (translation.stats, output_bytes(&translation));
+    drop(translation);
     line(&format!(
-        "fleet: {} clusters, {inputs} objects in, {} parents, {} units, {} objects out",
+        "fleet: {} clusters, {inputs} objects in, {} parents, {} units, {} objects out, {:.1} MB",
         size.clusters + 1,
         stats.parents,
         stats.units,
-        stats.objects
+        stats.objects,
+        bytes as f64 / 1e6
     ))?;
     line(&format!("from scratch                {times}"))?;
     let nothing = (0..arguments.edits).map(|_| timed(|| work.translate()).0);
     line(&format!("no change                   {}", Times::new(nothing.collect())))?;
-    let edits: [(&str, &dyn Fn(usize) -> serde_json::Value); 2] = [
+    let edits: [(&str, &dyn Fn(usize) -> serde_json::Value); 3] = [
         ("one RouteTable             ", &|edit| fleet::route_table(0, 0, size.services, edit)),
         ("one VirtualDestination     ", &|edit| fleet::virtual_destination(0, size, edit)),
+        ("one Service                ", &|edit| fleet::service(0, size, edit)),
     ];
     let cluster = Name::from(fleet::cluster(0));
     for (what, object) in edits {
@@ -100,7 +105,20 @@ pub(crate) fn run(arguments: &TranslateArguments) -> anyhow::Result<()> {
         line(&format!("{what} {}  units {recomputed}", Times::new(translating)))?;
         line(&format!("  its discovery in the agent{}", Times::new(discovering)))?;
     }
+    line(&format!("peak memory                 {:.0} MiB", peak_memory()? / 1024.0))?;
     Ok(())
+}
+
+fn output_bytes(translation: &Translation) -> usize {
+    let objects = translation.outputs.values().flat_map(|snapshot| snapshot.iter());
+    objects.map(|object| object.body().len()).sum()
+}
+
+/// The largest resident memory of this process so far, KiB.
+fn peak_memory() -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM in /proc/self/status")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }
 
 fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {

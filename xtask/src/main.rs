@@ -1,7 +1,10 @@
 //! Development tasks: `cargo xtask --help`.
 
 mod codegen;
+mod corpus;
+mod istioctl;
 mod run;
+mod schemas;
 mod setup;
 mod test;
 
@@ -39,6 +42,19 @@ enum Task {
         /// Directory of YAML files
         directory: PathBuf,
     },
+    /// Translate what real people wrote, and tell what came of it
+    Corpus(corpus::Arguments),
+    /// Hold every expected object of the golden fleets against its custom resource definition
+    ValidateFleets {
+        /// Directory of definitions; default: Istio's own, from its Go module
+        #[arg(long)]
+        crds: Option<PathBuf>,
+    },
+    /// Ask istioctl and the API server's own code about generated objects: those of the golden fleets, and more
+    Istioctl {
+        /// Directories that `cargo xtask corpus -o` wrote
+        directories: Vec<PathBuf>,
+    },
     /// Everything that has to pass before a change is accepted; the same as continuous integration
     Test {
         /// Go on after a step that failed
@@ -57,6 +73,9 @@ fn main() -> ExitCode {
         Task::Codegen { check } => codegen::run(&root, check),
         Task::CompareCrds { directory } => codegen::compare_crds::report(&directory).map(|text| told(&text)),
         Task::DecodeCorpus { directory } => codegen::decode_corpus::report(&directory).map(|text| told(&text)),
+        Task::Corpus(arguments) => corpus::run(&arguments),
+        Task::ValidateFleets { crds } => schemas::validate_fleets(&root, crds.as_deref()),
+        Task::Istioctl { directories } => istioctl::check(&root, &directories),
         Task::Test { keep_going, steps } => Ok(test::run(&root, &steps, keep_going)),
     };
     match done {

@@ -70,7 +70,7 @@ const DIRECTIONS: [(&str, &[&str]); 10] = [
     ("bench", &["agent", "api", "cluster", "meshctl", "pki", "process", "relay", "server", "snapshot", "translate"]),
     // The package of the programs.
     ("meshrelay", &["agent", "meshctl", "server"]),
-    ("xtask", &["agent", "api", "meshctl", "server", "snapshot"]),
+    ("xtask", &["agent", "api", "cluster", "meshctl", "server", "snapshot", "translate"]),
 ];
 
 /// The resolved graph: packages by name, and what each uses.

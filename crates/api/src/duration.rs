@@ -3,6 +3,7 @@ use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Value, json};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -39,6 +40,11 @@ impl Duration {
     /// The whole span in nanoseconds.
     pub const fn as_nanos(self) -> i64 {
         self.0
+    }
+
+    /// Whether Istio takes it: a millisecond or more, and nothing finer.
+    pub const fn is_whole_milliseconds(self) -> bool {
+        self.0 > 0 && self.0 % 1_000_000 == 0
     }
 
     /// As the standard library's type; `None` when negative.
@@ -142,6 +148,19 @@ impl JsonSchema for Duration {
     }
 }
 
+/// Rules for fields with durations that Istio takes, see [`Duration::is_whole_milliseconds`].
+pub(crate) fn whole_milliseconds() -> Value {
+    let too_fine = "expected a whole number of milliseconds";
+    json!([
+        {"rule": "duration(self) >= duration('1ms')", "message": "expected at least 1ms"},
+        {"rule": "!self.contains('ns') && !self.contains('us') && !self.contains('μs')", "message": too_fine},
+        {
+            "rule": "(duration(self)-duration('1ns')).getMilliseconds() == duration(self).getMilliseconds()-1",
+            "message": too_fine,
+        },
+    ])
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -183,6 +202,13 @@ mod tests {
             let error = text.parse::<Duration>().unwrap_err().to_string();
             assert!(error.ends_with(&format!("found {text:?}")), "{error}");
         }
+    }
+
+    #[test]
+    fn whole_milliseconds_are_told_from_finer_ones() {
+        let is_whole = |text: &str| text.parse::<Duration>().unwrap().is_whole_milliseconds();
+        assert!(["1ms", "1.5s", "1000us", "2h"].into_iter().all(is_whole));
+        assert!(!["0s", "-1s", "1us", "1.5ms"].into_iter().any(is_whole));
     }
 
     proptest! {

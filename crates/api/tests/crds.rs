@@ -46,8 +46,8 @@ fn assert_structural(path: &str, schema: &Value) {
             | "maxProperties"
             | "x-kubernetes-preserve-unknown-fields" => kind == "object",
             "items" | "minItems" | "maxItems" => kind == "array",
-            "minimum" | "maximum" => kind == "integer",
-            "enum" | "minLength" | "maxLength" => kind == "string",
+            "minimum" | "maximum" => matches!(kind, "integer" | "number"),
+            "enum" | "minLength" | "maxLength" | "pattern" => kind == "string",
             "format" => matches!(kind, "string" | "integer"),
             _ => false,
         };

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use meshrelay_agent::{Agent, discovery};
 use meshrelay_cluster::{OUTPUT_FOLDER, load_fleet, output_folder};
 use meshrelay_pki::AgentState;
 use meshrelay_server::Server;
-use meshrelay_snapshot::{Fleet, FleetSettings, Name};
+use meshrelay_snapshot::{Fleet, FleetSettings, Name, Snapshot};
+use meshrelay_translate::Inputs;
 use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
@@ -122,8 +124,17 @@ pub fn agent_settings(
     }
 }
 
+/// What the agents of a fleet would send to its server, each once.
+pub fn inputs(fleet: &Fleet) -> Inputs {
+    let input = |(name, snapshot): (&Name, &Arc<Snapshot>)| {
+        (name.clone(), discovery::Input::new(name.clone(), discovery_settings(fleet, name)).update(snapshot))
+    };
+    let management_cluster = fleet.settings.management_cluster.clone();
+    Inputs { management_cluster, clusters: fleet.clusters.iter().map(input).collect() }
+}
+
 /// What discovery is told about a cluster of a fleet.
-pub(crate) fn discovery_settings(fleet: &Fleet, cluster: &Name) -> discovery::Settings {
+fn discovery_settings(fleet: &Fleet, cluster: &Name) -> discovery::Settings {
     agent_settings(Path::new(""), &fleet.settings, cluster, any_port()).discovery()
 }
 

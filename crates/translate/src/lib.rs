@@ -30,6 +30,7 @@ use meshrelay_snapshot::{Name, Snapshot};
 
 pub use engine::Translator;
 pub use gate::{GateSettings, Registered, Verdict, doubt, gate};
+pub use model::visibility::{ExportedResource, ImportedResource, OwnedNamespace, Visibility, WorkspaceView};
 pub use output::{SHAPED_BY, Shaper, shaped_by};
 pub use reference::{ContextId, ResourceRef};
 pub use report::{

@@ -23,10 +23,20 @@ pub enum UnitKind {
     MeshHost,
     /// The entries of an ExternalService.
     ExternalService,
+    /// The ways of an ExternalService's traffic through gateways.
+    Egress,
     /// The routes of a RouteTable.
     RouteTable,
     /// Rules for clients of a destination.
     DestinationRule,
+    /// Filters that policies put in the way of requests.
+    HttpFilters,
+    /// What a server that approves requests is told.
+    AuthConfig,
+    /// What a server that counts requests is told.
+    RateLimitConfig,
+    /// Who may call a Service, the workloads of a namespace or a gateway.
+    Access,
 }
 
 /// What names a unit: one context and one parent.

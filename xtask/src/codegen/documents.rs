@@ -24,9 +24,16 @@ pub(crate) fn below(directory: &Path) -> anyhow::Result<Vec<FileDocuments>> {
             found.extend(below(&path)?);
         } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
             let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let documents = serde_saphyr::from_multiple(&text).map_err(|error| error.to_string());
-            found.push((path, documents));
+            found.push((path, parse(&text)));
         }
     }
     Ok(found)
+}
+
+/// The documents of a text, or why it cannot be parsed.
+///
+/// # Errors
+/// When it is no YAML.
+pub(crate) fn parse(text: &str) -> Result<Vec<Value>, String> {
+    serde_saphyr::from_multiple(text).map_err(|error| error.to_string())
 }

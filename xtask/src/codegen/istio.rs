@@ -44,16 +44,7 @@ const KINDS: [&str; 11] = [
 /// When Go is missing or the module cannot be had (see [`super::go_module::Unreachable`]), when the definitions are not
 /// the expected ones, or when a schema has a form that the generator does not know.
 pub(crate) fn generate() -> anyhow::Result<BTreeMap<PathBuf, String>> {
-    let path = MODULE.download()?.join(DEFINITIONS);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let hash = blake3::hash(text.as_bytes()).to_hex();
-    ensure!(
-        hash.as_str() == DEFINITIONS_HASH,
-        "{} has changed: expected blake3 {DEFINITIONS_HASH}, found {hash}",
-        path.display()
-    );
-    let definitions: Vec<Value> =
-        serde_saphyr::from_multiple(&text).with_context(|| format!("cannot parse {}", path.display()))?;
+    let definitions = definitions()?;
     let kinds = KINDS.iter().map(|kind| KindTypes::of(kind, &definitions)).collect::<anyhow::Result<Vec<_>>>()?;
     let shared = shared(&kinds)?;
 
@@ -68,6 +59,30 @@ pub(crate) fn generate() -> anyhow::Result<BTreeMap<PathBuf, String>> {
         files.insert(Path::new(GENERATED).join(format!("{}.rs", field_name(kind.kind))), content);
     }
     Ok(files)
+}
+
+/// The file with the definitions of all kinds of Istio.
+///
+/// # Errors
+/// [`super::go_module::Unreachable`].
+pub(crate) fn definitions_file() -> anyhow::Result<PathBuf> {
+    Ok(MODULE.download()?.join(DEFINITIONS))
+}
+
+/// The definitions of all kinds of Istio.
+///
+/// # Errors
+/// As [`generate`].
+pub(crate) fn definitions() -> anyhow::Result<Vec<Value>> {
+    let path = definitions_file()?;
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let hash = blake3::hash(text.as_bytes()).to_hex();
+    ensure!(
+        hash.as_str() == DEFINITIONS_HASH,
+        "{} has changed: expected blake3 {DEFINITIONS_HASH}, found {hash}",
+        path.display()
+    );
+    serde_saphyr::from_multiple(&text).with_context(|| format!("cannot parse {}", path.display()))
 }
 
 /// The lines that start every generated file, which tell whether a file is of this generator and this input.
@@ -201,7 +216,7 @@ impl KindTypes {
     fn implementation(&self) -> String {
         let Self { kind, group, version, plural, .. } = self;
         format!(
-            "impl super::IstioKind for {kind} {{\n    \
+            "impl crate::OutputKind for {kind} {{\n    \
              const GROUP: &'static str = \"{group}\";\n    \
              const VERSION: &'static str = \"{version}\";\n    \
              const KIND: &'static str = \"{kind}\";\n    \

@@ -3,10 +3,10 @@
 pub(crate) mod compare_crds;
 mod crds;
 pub(crate) mod decode_corpus;
-mod documents;
+pub(crate) mod documents;
 mod error_index;
-mod go_module;
-mod istio;
+pub(crate) mod go_module;
+pub(crate) mod istio;
 mod istio_names;
 mod proto;
 mod references;

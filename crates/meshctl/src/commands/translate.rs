@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use meshrelay_agent::discovery;
 use meshrelay_cluster::{ApplyMode, Cluster as _, DirectoryCluster, DirectoryOptions, LoadedFleet, load_fleet};
-use meshrelay_snapshot::{Fleet, Name, Snapshot, to_yaml};
-use meshrelay_translate::{Inputs, Options, ReportsDocument, Severity, Translation, Translator};
+use meshrelay_snapshot::{Name, Snapshot, to_yaml};
+use meshrelay_translate::{Options, ReportsDocument, Severity, Translation, Translator};
 
-use crate::Failure;
 use crate::cli::TranslateArguments;
+use crate::{Failure, sandbox};
 
 /// File beside the clusters' folders with what there is to say about each resource.
 const REPORTS_FILE: &str = "reports.yaml";
@@ -23,7 +22,7 @@ pub(crate) fn run(arguments: &TranslateArguments) -> Result<ExitCode, Failure> {
         return Err(Failure::NoFleet { path: arguments.fleet.clone() });
     }
     let LoadedFleet { fleet, problems } = load_fleet(&arguments.fleet)?;
-    let translation = translate(&fleet);
+    let translation = Translator::new(Options::default()).translate(&sandbox::inputs(&fleet));
     let mut stderr = anstream::stderr();
     for problem in &problems {
         writeln!(stderr, "{problem}")?;
@@ -56,19 +55,6 @@ pub(crate) fn run(arguments: &TranslateArguments) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::from(NOT_ACCEPTED));
     }
     Ok(if different { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// Translates a fleet as the agents and the server would.
-fn translate(fleet: &Fleet) -> Translation {
-    let input = |(name, snapshot): (&Name, &Arc<Snapshot>)| {
-        let settings = crate::sandbox::discovery_settings(fleet, name);
-        (name.clone(), discovery::Input::new(name.clone(), settings).update(snapshot))
-    };
-    let inputs = Inputs {
-        management_cluster: fleet.settings.management_cluster.clone(),
-        clusters: fleet.clusters.iter().map(input).collect(),
-    };
-    Translator::new(Options::default()).translate(&inputs)
 }
 
 fn label(severity: Severity) -> &'static str {

@@ -5,22 +5,25 @@ mod reports;
 mod stage;
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 
 use meshrelay_snapshot::{Name, Object, ObjectKey, Snapshot};
 
 use self::outputs::Outputs;
 use self::reports::ReportBook;
 use crate::input::{Cache, ClusterInput};
+use crate::model::visibility::{self, Visibility};
 use crate::model::{Model, Topology, baseline};
 use crate::reads::{Changes, Reads, recorded};
 use crate::report::Notes;
-use crate::unit::{Batch, BatchId};
+use crate::unit::{Batch, BatchId, ParentInput};
 use crate::units::Stages;
 use crate::vip::Allocations;
 use crate::{Inputs, Options, Stats, Translation, Unit};
-use stage::{Event, Origin};
-pub(crate) use stage::{Gathering, Round, Stage, Step};
+use stage::Origin;
+pub(crate) use stage::{Event, Gathering, Round, Stage, Step};
 
 /// Translates, and remembers what it did.
 #[derive(Debug, Default)]
@@ -30,7 +33,7 @@ pub struct Translator {
     management: Name,
     clusters: BTreeMap<Name, (Arc<Snapshot>, Arc<ClusterInput>)>,
     topology: Option<(Arc<Topology>, Reads)>,
-    baseline: BTreeMap<Name, Reads>,
+    baseline: BTreeMap<(&'static str, Name), Reads>,
     stages: Stages,
     allocations: Allocations,
     memo: BTreeMap<BatchId, Vec<Unit>>,
@@ -60,6 +63,13 @@ impl Translator {
     /// All units of the last translation that have output, in the order of parents.
     pub fn units(&self) -> impl Iterator<Item = &Unit> {
         self.memo.values().flatten()
+    }
+
+    /// Who owns and sees what in the fleet of the last translation. Made when it is asked for.
+    pub fn visibility(&self) -> Visibility {
+        let Some((topology, _)) = &self.topology else { return Visibility::default() };
+        let clusters = self.clusters.iter().map(|(name, (_, input))| (name.clone(), Arc::clone(input))).collect();
+        Visibility::of(&Model::new(clusters, Arc::clone(topology)))
     }
 
     /// Translates the fleet. Only what depends on a change since the last call is resolved and translated again.
@@ -142,35 +152,35 @@ impl Translator {
 
     /// Says what there is to say about resources as such.
     fn note_baseline(&mut self, round: &mut Round<'_>) {
-        let origin = |cluster: &Name| Origin::Cluster("baseline", cluster.clone());
+        type Noting = fn(&Model, &ClusterInput, &mut Notes);
+        let notings: [(&'static str, Noting); 2] = [("baseline", baseline::note), ("sharing", visibility::count)];
         let clusters = &round.model.clusters;
-        let gone: Vec<Name> =
-            self.baseline.keys().filter(|cluster| !clusters.contains_key(*cluster)).cloned().collect();
-        for cluster in gone {
-            self.baseline.remove(&cluster);
-            self.reports.replace(origin(&cluster), Notes::default());
+        let is_gone = |(_, cluster): &&(&'static str, Name)| !clusters.contains_key(cluster);
+        let gone: Vec<_> = self.baseline.keys().filter(is_gone).cloned().collect();
+        for (name, cluster) in gone {
+            self.baseline.remove(&(name, cluster.clone()));
+            self.reports.replace(Origin::Cluster(name, cluster), Notes::default());
         }
         for (cluster, input) in clusters {
-            if self.baseline.get(cluster).is_none_or(|reads| round.touches(reads)) {
-                let mut notes = Notes::default();
-                let ((), reads) = recorded(|| baseline::note(round.model, input, &mut notes));
-                self.baseline.insert(cluster.clone(), reads);
-                self.reports.replace(origin(cluster), notes);
+            for (name, note) in notings {
+                let key = (name, cluster.clone());
+                if self.baseline.get(&key).is_none_or(|reads| round.touches(reads)) {
+                    let mut notes = Notes::default();
+                    let ((), reads) = recorded(|| note(round.model, input, &mut notes));
+                    self.baseline.insert(key, reads);
+                    self.reports.replace(Origin::Cluster(name, cluster.clone()), notes);
+                }
             }
         }
     }
 
     /// Takes in what the steps found; returns how many units were translated.
     fn take(&mut self, events: Vec<Event>) -> usize {
-        let mut recomputed = 0;
+        let mut changed: Vec<Arc<dyn ParentInput>> = Vec::new();
         for event in events {
             match event {
                 Event::Noted(origin, notes) => self.reports.replace(origin, notes),
-                Event::Changed(parent) => {
-                    let batch = parent.translate();
-                    recomputed += batch.units.len();
-                    self.remember(parent.id(), batch);
-                }
+                Event::Changed(parent) => changed.push(parent),
                 Event::Gone(id) => {
                     if let Some(before) = self.memo.remove(&id) {
                         self.units -= before.len();
@@ -178,6 +188,13 @@ impl Translator {
                     }
                     self.reports.replace(Origin::Translated(id), Notes::default());
                 }
+            }
+        }
+        let mut recomputed = 0;
+        for parents in changed.chunks(AT_ONCE) {
+            for (parent, batch) in parents.iter().zip(translate(parents)) {
+                recomputed += batch.units.len();
+                self.remember(parent.id(), batch);
             }
         }
         recomputed
@@ -192,6 +209,33 @@ impl Translator {
         self.reports.replace(Origin::Translated(id.clone()), notes);
         self.memo.insert(id, units);
     }
+}
+
+/// Parents that are translated before their output is taken in: enough for several processors, few enough that what
+/// they give fits beside what is kept.
+const AT_ONCE: usize = 256;
+
+/// Fewer parents are not worth a thread.
+const WORTH_A_THREAD: usize = 16;
+
+/// Translates parents, whose order the batches keep.
+fn translate(parents: &[Arc<dyn ParentInput>]) -> Vec<Batch> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(parents.len() / WORTH_A_THREAD).max(1);
+    let one_by_one = |parents: &[Arc<dyn ParentInput>]| parents.iter().map(|parent| parent.translate()).collect();
+    if threads == 1 {
+        return one_by_one(parents);
+    }
+    let (mine, others) = parents.split_at(parents.len().div_ceil(threads));
+    thread::scope(|scope| {
+        let others = others.chunks(mine.len()).map(|parents| (parents, scope.spawn(move || one_by_one(parents))));
+        let others: Vec<_> = others.collect();
+        let mut batches: Vec<Batch> = one_by_one(mine);
+        for (parents, thread) in others {
+            // A thread that panicked is no reason to lose its parents: the panic comes again where it is seen.
+            batches.extend(thread.join().unwrap_or_else(|_| one_by_one(parents)));
+        }
+        batches
+    })
 }
 
 /// Puts the objects of before in the place of equal new ones.

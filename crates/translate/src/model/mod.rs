@@ -5,8 +5,10 @@ pub(crate) mod baseline;
 mod entry_points;
 mod glob;
 mod mesh;
+mod principals;
 mod settings;
 mod sharing;
+pub(crate) mod visibility;
 mod workspaces;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +19,7 @@ use meshrelay_snapshot::Name;
 
 use entry_points::EntryPoints;
 pub(crate) use entry_points::{Entry, EntryAddress, EntryPoint, EntryPort, service_of};
+pub(crate) use principals::{Pods, Principals};
 pub(crate) use sharing::{Shareable, Sharing, Viewer};
 use workspaces::Owners;
 pub(crate) use workspaces::Workspace;
@@ -123,6 +126,17 @@ impl Topology {
         viewers.extend(importers.filter_map(|name| self.workspaces.get(name)).map(Viewer::new));
         viewers.sort_unstable_by(|a, b| a.workspace.cmp(&b.workspace));
         viewers
+    }
+
+    /// The workspaces that an object is shared with, by name.
+    pub(crate) fn importers<'a, T>(
+        &'a self,
+        kind: Shareable,
+        cluster: &'a Name,
+        object: &'a Input<T>,
+        owner: &Workspace,
+    ) -> impl Iterator<Item = &'a Name> {
+        self.sharing.importers(kind, cluster, &object.object, &owner.name)
     }
 
     /// Whether a workspace sees an object that `owner` owns.

@@ -4,6 +4,7 @@
 //! select.
 
 pub(crate) mod destinations;
+pub(crate) mod routes;
 mod selectors;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use meshrelay_snapshot::Name;
 use serde::Serialize;
 
-use super::{Code, Reports, ResourceReport, Severity};
+use super::{BELOW, Code, Reports, ResourceReport, Severity};
 use crate::ResourceRef;
 
 /// Reports as they are shown and written to files.
@@ -31,6 +31,9 @@ pub struct ReportDocument {
     /// Counters by the names of the fields in `status`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub counters: BTreeMap<&'static str, u64>,
+    /// Counters that are kept by kind.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub counters_by_kind: BTreeMap<&'static str, BTreeMap<String, usize>>,
     /// References by the names of the fields in `status`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub references: BTreeMap<&'static str, String>,
@@ -69,6 +72,10 @@ impl ReportDocument {
             text: message.text.clone(),
             contexts: message.contexts.iter().map(ToString::to_string).collect(),
         });
+        let mut counters_by_kind: BTreeMap<&'static str, BTreeMap<String, usize>> = BTreeMap::new();
+        for ((counter, kind), number) in &report.by_kind {
+            counters_by_kind.entry(counter).or_default().insert(kind.clone(), *number);
+        }
         Self {
             resource: resource.to_string(),
             approval: report.approval().to_string(),
@@ -79,7 +86,14 @@ impl ReportDocument {
                 .map(|(name, worst)| (name.clone(), super::approval(*worst).to_string()))
                 .collect(),
             messages: messages.collect(),
-            counters: report.counters.clone(),
+            // Those that lie deeper are kept for statuses.
+            counters: report
+                .counters
+                .iter()
+                .filter(|(field, _)| !field.contains(BELOW))
+                .map(|(field, number)| (*field, *number))
+                .collect(),
+            counters_by_kind,
             references: report.references.iter().map(|(field, to)| (*field, to.to_string())).collect(),
             outputs: report.shaped.iter().map(|(cluster, key)| ResourceRef::new(cluster, key).to_string()).collect(),
         }

@@ -13,6 +13,7 @@ pub(crate) struct Fragment {
     workspaces: BTreeSet<Name>,
     messages: BTreeMap<(Severity, Code, String), BTreeSet<ContextId>>,
     counters: BTreeMap<&'static str, u64>,
+    by_kind: BTreeMap<(&'static str, String), BTreeSet<ResourceRef>>,
     references: BTreeMap<&'static str, ResourceRef>,
     /// Messages that hold if none of some counters counts anything.
     unless_counted: BTreeMap<&'static [&'static str], (Severity, Code, String)>,
@@ -68,6 +69,17 @@ impl Notes {
         *self.on(resource).counters.entry(counter).or_insert(0) += number as u64;
     }
 
+    /// Counts something once in a counter of the status that is kept by kind, such as `networking…/v2, Kind=…`.
+    pub(crate) fn count_by_kind(
+        &mut self,
+        resource: &ResourceRef,
+        counter: &'static str,
+        kind: String,
+        what: ResourceRef,
+    ) {
+        self.on(resource).by_kind.entry((counter, kind)).or_default().insert(what);
+    }
+
     /// A finding that holds if, over everything that is said about the resource, none of `counters` counts anything.
     pub(crate) fn unless_counted(
         &mut self,
@@ -107,6 +119,9 @@ pub(crate) fn assemble<'a>(fragments: impl Iterator<Item = &'a Fragment>) -> Res
         for (counter, number) in &fragment.counters {
             *whole.counters.entry(counter).or_insert(0) += number;
         }
+        for (counter, counted) in &fragment.by_kind {
+            whole.by_kind.entry(counter.clone()).or_default().extend(counted.iter().cloned());
+        }
         whole.unless_counted.extend(fragment.unless_counted.clone());
         whole.references.extend(fragment.references.iter().map(|(field, to)| (*field, to.clone())));
     }
@@ -133,6 +148,7 @@ pub(crate) fn assemble<'a>(fragments: impl Iterator<Item = &'a Fragment>) -> Res
         workspaces,
         messages,
         counters: whole.counters,
+        by_kind: whole.by_kind.into_iter().map(|(counter, counted)| (counter, counted.len())).collect(),
         references: whole.references,
         shaped: BTreeSet::new(),
     }

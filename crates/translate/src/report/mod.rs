@@ -67,6 +67,8 @@ pub struct ResourceReport {
     pub messages: Vec<Message>,
     /// Counters by the names of the fields in `status`, such as `numSelectedBackingServices`.
     pub counters: BTreeMap<&'static str, u64>,
+    /// Counters that are kept by kind, such as `numAppliedRoutePolicies`, by their names and the kinds.
+    pub by_kind: BTreeMap<(&'static str, String), usize>,
     /// References for `status`, such as `workspaceSettings`, by the names of the fields.
     pub references: BTreeMap<&'static str, ResourceRef>,
     /// The generated objects that the resource had a part in.
@@ -99,6 +101,9 @@ impl ResourceReport {
     }
 }
 
+/// Stands between the names of fields in the name of a counter that lies deeper in a status.
+pub(crate) const BELOW: char = '|';
+
 /// Kinds whose status has no common part, only the generation and the outcome.
 const WITHOUT_COMMON: [&str; 3] = ["RootTrustPolicy", "RateLimitServerSettings", "Dashboard"];
 
@@ -115,7 +120,11 @@ impl ResourceReport {
         }
         let mut status = json!({"common": self.status()});
         for (field, number) in self.counters.iter().filter(|(_, number)| **number > 0) {
-            status[*field] = (*number).into();
+            let place = field.split(BELOW).fold(&mut status, |place, part| &mut place[part]);
+            *place = (*number).into();
+        }
+        for ((field, kind), number) in &self.by_kind {
+            status[*field][kind.as_str()] = (*number).into();
         }
         for (field, ResourceRef { cluster, key }) in &self.references {
             status[*field] = json!({"name": key.name, "namespace": key.namespace, "cluster": cluster});
@@ -221,6 +230,9 @@ mod tests {
         let references = BTreeMap::from([("workspaceSettings", reference)]);
         let status = read_back::<WorkspaceSpec>(&ResourceReport { references, ..ResourceReport::default() });
         assert_eq!(status.workspace_settings.unwrap().name, "wss");
+        let counters = BTreeMap::from([("numResources|/v1, Kind=Service|exported", 2)]);
+        let status = read_back::<WorkspaceSpec>(&ResourceReport { counters, ..ResourceReport::default() });
+        assert_eq!(status.num_resources["/v1, Kind=Service"].exported, 2);
         let state = report.status_value("RootTrustPolicy");
         assert_eq!(state, json!({"observedGeneration": 7, "state": "INVALID"}));
     }

@@ -18,6 +18,7 @@ use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
 use crate::report::{Code, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
+use crate::units::egress;
 use crate::units::protocol::protocol;
 use crate::{ContextId, ResourceRef};
 
@@ -168,13 +169,6 @@ impl ExternalService {
             notes.say(parent, Severity::Warning, Code::NoEndpoint, text);
         }
         for (index, port) in spec.ports.iter().enumerate() {
-            if port.egress_gateway_routes.is_some() {
-                let text = format!(
-                    "spec.ports[{index}].egressGatewayRoutes is not translated yet: traffic goes out directly from \
-                     sidecars"
-                );
-                notes.say(parent, Severity::Warning, Code::NotTranslated, text);
-            }
             if let Some(target) = &port.target_port
                 && self.endpoints.is_empty()
                 && target.name.is_some()
@@ -199,12 +193,25 @@ impl ExternalService {
                 .and_then(|target| target.number)
                 .filter(|target| *target != port.number),
         };
+        let mut ports: Vec<ServicePort> = usable.iter().map(port).collect();
+        // Sidecars catch what leaves through gateways at ports that the service itself need not have.
+        for caught in egress::caught_ports(spec) {
+            if ports.iter().any(|known| known.number == caught) {
+                continue;
+            }
+            let mut name = format!("egress-{caught}");
+            while ports.iter().any(|known| known.name == name) {
+                name.push_str("-x");
+            }
+            let protocol = Some("HTTP".to_owned());
+            ports.push(ServicePort { name, number: caught, protocol, target_port: None });
+        }
         ServiceEntry {
             addresses: spec.addresses.clone(),
             endpoints: self.endpoints.iter().map(|(_, endpoint)| self.endpoint(endpoint)).collect(),
             export_to: vec![".".to_owned()],
             hosts: Self::hosts(spec, &self.parent),
-            ports: usable.iter().map(port).collect(),
+            ports,
             resolution: Some(self.resolution()),
             subject_alt_names: spec.subject_alt_names.clone(),
             ..ServiceEntry::default()

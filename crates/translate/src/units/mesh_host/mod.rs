@@ -118,7 +118,7 @@ impl MeshHosts {
         let make = |notes: &mut Notes| {
             let mut claims = Claims::default();
             virtual_destination::claim(model, &mut claims);
-            federation::claim(model, &mut claims);
+            federation::claim(model, &mut claims, notes);
             claims.decide(notes)
         };
         self.winners.update(round, make, |before, after, changes| {

@@ -347,7 +347,7 @@ pub(super) fn rewrite(pattern: &str, substitution: &str) -> Result<RegexRewrite,
 }
 
 /// The pattern itself, if it can be compiled. Istio refuses a whole VirtualService for one bad pattern.
-pub(super) fn valid(pattern: &str) -> Result<&str, String> {
+pub(crate) fn valid(pattern: &str) -> Result<&str, String> {
     compile(pattern).map(|_| pattern)
 }
 

@@ -27,22 +27,22 @@ pub(crate) struct Target {
 }
 
 /// From where destinations are looked at.
-pub(super) struct Place<'a> {
-    pub(super) model: &'a Model,
-    pub(super) hosts: &'a MeshHosts,
+pub(crate) struct Place<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) hosts: &'a MeshHosts,
     /// Cluster of the table, which references fall back to.
-    pub(super) table: &'a ResourceRef,
+    pub(crate) table: &'a ResourceRef,
     /// Workspace of the table.
-    pub(super) owner: &'a Workspace,
+    pub(crate) owner: &'a Workspace,
     /// Cluster and workspace of the proxies.
-    pub(super) cluster: &'a Name,
-    pub(super) workspace: &'a Workspace,
+    pub(crate) cluster: &'a Name,
+    pub(crate) workspace: &'a Workspace,
     /// Whether the proxies are sidecars.
-    pub(super) is_mesh: bool,
+    pub(crate) is_mesh: bool,
 }
 
 impl Place<'_> {
-    pub(super) fn resolve(&self, destination: &DestinationReference) -> Result<Target, Finding> {
+    pub(crate) fn resolve(&self, destination: &DestinationReference) -> Result<Target, Finding> {
         if destination.aws_lambda.is_some() {
             return Err((Code::NotTranslated, "destinations of type awsLambda are not translated yet".to_owned()));
         }

@@ -21,17 +21,19 @@ use std::sync::Arc;
 use meshrelay_api::selectors::ObjectSelector;
 use meshrelay_snapshot::{ContentHash, Name};
 
+pub(crate) use conditions::valid as valid_regex;
 pub(crate) use delegation::{Children, Table};
-pub(crate) use destinations::Target;
+pub(crate) use destinations::{Place, Target};
 pub(crate) use resolve::{list, note_parents, resolve};
 pub(crate) use tree::Route;
-pub(crate) use virtual_service::subset_name;
+pub(crate) use virtual_service::{destination, subset_name};
 
 use self::tree::Parents;
 use crate::fingerprint::{Shared, fingerprint};
 use crate::input::kube::selects;
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
+use crate::policies::routes::RoutePolicies;
 use crate::report::{Code, Finding, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::{ContextId, ResourceRef};
@@ -105,13 +107,16 @@ pub(crate) struct Targets {
     pub(crate) http: Vec<Result<Vec<Target>, Finding>>,
     pub(crate) tcp: Vec<Result<Vec<Target>, Finding>>,
     pub(crate) tls: Vec<Result<Vec<Target>, Finding>>,
+    /// The policies of each HTTP route.
+    pub(crate) policies: Vec<RoutePolicies>,
 }
 
 impl Targets {
-    /// All targets of all routes.
+    /// All targets of all routes, those of mirrors included.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Target> {
         let routes = self.http.iter().chain(&self.tcp).chain(&self.tls);
-        routes.filter_map(|targets| targets.as_ref().ok()).flatten()
+        let mirrored = self.policies.iter().filter_map(|policies| policies.mirrored.as_ref()?.as_ref().ok());
+        routes.filter_map(|targets| targets.as_ref().ok()).flatten().chain(mirrored)
     }
 }
 
@@ -160,7 +165,8 @@ impl ParentInput for RouteTable {
         for placement in &self.placements {
             let Some(spec) = virtual_service::render(self, placement, &routes, &mut emission.notes) else { continue };
             let destinations = placement.targets.all().map(|target| &target.destination);
-            let shapers = parents.with(&placement.sources).with(destinations);
+            let policies = placement.targets.policies.iter().flat_map(RoutePolicies::sources);
+            let shapers = parents.with(&placement.sources).with(destinations.chain(policies));
             let body = Body::new(&spec, shapers);
             let ResourceRef { cluster, key } = &self.parent;
             let workspace = &placement.context.workspace;

@@ -16,6 +16,8 @@ use crate::fingerprint::Shared;
 use crate::hostname::{self, Allowed};
 use crate::input::ClusterInput;
 use crate::model::{Model, Shareable, Workspace};
+use crate::policies::routes::{Candidate, RouteBooks, RoutePolicies, Selected};
+use crate::policies::{self, Destination};
 use crate::report::{Code, Finding, Notes, Severity};
 use crate::units::mesh_host::MeshHosts;
 use crate::units::virtual_gateway::VirtualGateway;
@@ -31,6 +33,7 @@ pub(crate) fn resolve(
     hosts: &MeshHosts,
     gateways: &Stage<VirtualGateway>,
     children: &Children,
+    policies: &RouteBooks,
     parent: &ResourceRef,
     notes: &mut Notes,
 ) -> Option<RouteTable> {
@@ -43,7 +46,7 @@ pub(crate) fn resolve(
         return None;
     }
     let tree = tree::flatten(model, children, &root, notes);
-    let placements = placements(model, hosts, gateways, owner, &tree, notes);
+    let placements = placements(model, hosts, gateways, policies, owner, &tree, notes);
     Some(RouteTable {
         parent: parent.clone(),
         tables: tree.tables,
@@ -60,6 +63,7 @@ fn placements(
     model: &Model,
     hosts: &MeshHosts,
     gateways: &Stage<VirtualGateway>,
+    policies: &RouteBooks,
     owner: &Workspace,
     tree: &Tree,
     notes: &mut Notes,
@@ -78,12 +82,15 @@ fn placements(
     // Contexts of one cluster and workspace see the same.
     let mut known: BTreeMap<(Name, Name, bool), Shared<Targets>> = BTreeMap::new();
     let mut placements = Vec::new();
+    let mut selected = Selected::default();
     for (context, place) in place.places(&viewers, notes) {
         let Some(workspace) = model.workspaces.get(&context.workspace) else { continue };
         let seen_from = (context.cluster.clone(), context.workspace.clone(), place.is_mesh);
         let targets = known.entry(seen_from).or_insert_with(|| {
             let view = View { model, hosts, cluster: &context.cluster, workspace, is_mesh: place.is_mesh };
-            Shared::new(view.targets(tree))
+            let mut targets = view.targets(tree);
+            targets.policies = view.policies(tree, &targets.http, policies, &mut selected, notes);
+            Shared::new(targets)
         });
         let served = good_hosts.iter().filter(|host| place.hosts.contains(*host));
         placements.push(Placement {
@@ -94,6 +101,12 @@ fn placements(
             context,
         });
     }
+    if placements.is_empty() {
+        // Policies are not without use because of what is wrong with the table.
+        let view = View { model, hosts, cluster, workspace: owner, is_mesh: false };
+        view.policies(tree, &view.targets(tree).http, policies, &mut selected, notes);
+    }
+    selected.tell(notes);
     placements
 }
 
@@ -188,14 +201,58 @@ impl View<'_> {
             let destinations = routes.map(|route| route.forward_to.as_ref().map(|forward| &*forward.destinations));
             destinations.map(move |destinations| self.resolve(table, destinations.unwrap_or_default()))
         });
-        Targets { http: http.collect(), tcp: tcp.collect(), tls: tls.collect() }
+        Targets { http: http.collect(), tcp: tcp.collect(), tls: tls.collect(), policies: Vec::new() }
+    }
+
+    /// The policies of each HTTP route.
+    fn policies(
+        &self,
+        tree: &Tree,
+        targets: &[Result<Vec<Target>, Finding>],
+        policies: &RouteBooks,
+        selected: &mut Selected,
+        notes: &mut Notes,
+    ) -> Vec<RoutePolicies> {
+        let mut all = Vec::new();
+        for (route, targets) in tree.routes.iter().zip(targets) {
+            let Some(written) = route.written().filter(|_| !route.replaced) else {
+                all.push(RoutePolicies::default());
+                continue;
+            };
+            let targets = targets.as_deref().unwrap_or_default().iter();
+            let destinations: Vec<_> =
+                targets.filter_map(|target| Destination::of_target(self.model, target)).collect();
+            let table = &*route.table;
+            let seen = policies::Route {
+                labels: &route.labels,
+                cluster: &table.source.cluster,
+                namespace: &table.source.key.namespace,
+                workspace: &table.workspace,
+                destinations: &destinations,
+            };
+            let number = route.index.to_string();
+            let name = if written.name.is_empty() { &number } else { &written.name };
+            let target = format!("route {name} of {}", table.source);
+            let candidate = Candidate { seen, name: &route.name, table: &table.source, target };
+            let mut held = policies.select(&candidate, selected, notes);
+            held.resolve_mirror(|policy, destination| {
+                self.place(table, policy).map(|place| place.resolve(destination))
+            });
+            all.push(held);
+        }
+        all
+    }
+
+    /// Where a table's destinations are looked up; what is left out of references is that of `source`.
+    fn place<'a>(&'a self, table: &Table, source: &'a ResourceRef) -> Option<Place<'a>> {
+        let Self { model, hosts, cluster, workspace, is_mesh } = *self;
+        let owner = model.workspaces.get(&table.workspace)?;
+        Some(Place { model, hosts, table: source, owner, cluster, workspace, is_mesh })
     }
 
     /// One destination that leads nowhere spoils the route: its share of the traffic would be lost in silence.
     fn resolve(&self, table: &Table, destinations: &[DestinationReference]) -> Result<Vec<Target>, Finding> {
-        let Self { model, hosts, cluster, workspace, is_mesh } = *self;
-        let Some(owner) = model.workspaces.get(&table.workspace) else { return Ok(Vec::new()) };
-        let place = Place { model, hosts, table: &table.source, owner, cluster, workspace, is_mesh };
+        let Some(place) = self.place(table, &table.source) else { return Ok(Vec::new()) };
         destinations.iter().map(|destination| place.resolve(destination)).collect()
     }
 }

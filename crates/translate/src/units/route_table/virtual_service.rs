@@ -91,17 +91,28 @@ impl Writer<'_, '_> {
         let mut value = HttpRoute { name: Some(route.name.clone()), r#match, ..HttpRoute::default() };
         // What stands in for a route that cannot be served.
         let replaced = || Some(HttpDirectResponse { status: 500, body: None });
+        let mut targets = Weighted::new();
         match &plain.action {
             Action::Redirect(redirect) => value.redirect = Some(redirect.clone()),
             Action::Respond(response) => value.direct_response = Some(response.clone()),
-            Action::Broken => value.direct_response = replaced(),
+            Action::Broken => {
+                value.direct_response = replaced();
+                return Some(value);
+            }
             Action::Forward { rewrite, auto_host } => {
                 let place = format!("spec.http[{}].forwardTo", route.index);
-                match self.targets(&route.table.source, self.placement.targets.http.get(position), &place) {
-                    Some(targets) => self.forward(&targets, rewrite, *auto_host, &mut value),
-                    None => value.direct_response = replaced(),
-                }
+                let found = self.targets(&route.table.source, self.placement.targets.http.get(position), &place);
+                let Some(found) = found else {
+                    value.direct_response = replaced();
+                    return Some(value);
+                };
+                targets = found;
+                self.forward(&targets, rewrite, *auto_host, &mut value);
             }
+        }
+        if let Some(policies) = self.placement.targets.policies.get(position) {
+            let targets: Vec<&Target> = targets.iter().map(|(target, _)| target).collect();
+            policies.apply(&mut value, &targets, &self.placement.context, self.notes);
         }
         Some(value)
     }
@@ -241,7 +252,8 @@ fn port(number: u32) -> Option<u32> {
     Some(number).filter(|number| *number != 0)
 }
 
-fn destination(target: &Target) -> Destination {
+/// A target as VirtualServices write it.
+pub(crate) fn destination(target: &Target) -> Destination {
     let subset = (!target.subset.is_empty()).then(|| subset_name(&target.subset));
     Destination { host: target.host.clone(), port: Some(PortSelector { number: Some(target.port) }), subset }
 }

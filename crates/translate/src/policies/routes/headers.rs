@@ -1,0 +1,213 @@
+//! Headers that requests and answers get and lose.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use meshrelay_api::istio::virtual_service::{HeaderOperations, Headers, HttpRoute};
+use meshrelay_api::selectors::RouteSelector;
+use meshrelay_api::traffic_control::{HeaderManipulationConfig, HeaderManipulationPolicySpec};
+
+use super::{Candidate, OnDestinations, RoutePolicies, RoutePolicy, Selected, in_force};
+use crate::ResourceRef;
+use crate::policies::{Book, Policy, oldest};
+use crate::report::{Code, Finding, Notes};
+use crate::units::route_table::Target;
+
+impl RoutePolicy for HeaderManipulationPolicySpec {
+    fn apply_to_routes(&self) -> &[RouteSelector] {
+        &self.apply_to_routes
+    }
+
+    fn holds_by_default(&self) -> bool {
+        self.apply_to_route_destinations.is_empty()
+    }
+
+    fn problem(&self) -> Option<Finding> {
+        self.config.as_ref().and_then(problem).map(|problem| (Code::BadValue, format!("spec.config.{problem}")))
+    }
+}
+
+fn problem(config: &HeaderManipulationConfig) -> Option<String> {
+    for (field, names) in [
+        ("removeRequestHeaders", &config.remove_request_headers),
+        ("removeResponseHeaders", &config.remove_response_headers),
+    ] {
+        if let Some(name) = names.iter().find(|name| !is_name(name) || is_authority(name)) {
+            return Some(format!("{field}: expected the name of a header other than Host, found {name:?}"));
+        }
+    }
+    for (field, headers) in [
+        ("appendRequestHeaders", &config.append_request_headers),
+        ("appendResponseHeaders", &config.append_response_headers),
+    ] {
+        for (name, value) in headers {
+            if !is_name(name) || is_authority(name) {
+                let hint = if is_authority(name) { ": hosts are rewritten by forwardTo.hostRewrite" } else { "" };
+                return Some(format!("{field}: expected the name of a header other than Host, found {name:?}{hint}"));
+            }
+            if let Some(problem) = value_problem(value) {
+                return Some(format!("{field}: {name}: {problem}"));
+            }
+        }
+    }
+    None
+}
+
+/// Whether a text can be the name of a header; proxies refuse what is not a token.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+fn is_authority(name: &str) -> bool {
+    name.eq_ignore_ascii_case("host")
+}
+
+/// What Istio refuses in a value: control characters, and `%` that neither begins nor ends a variable.
+fn value_problem(value: &str) -> Option<&'static str> {
+    if value.contains(|c: char| c.is_ascii_control() && c != '\t') {
+        return Some("expected no control characters in the value");
+    }
+    let mut rest = value;
+    while let Some((_, after)) = rest.split_once('%') {
+        let Some(next) = after.strip_prefix('%').or_else(|| after_variable(after)) else {
+            return Some("expected a variable such as %PROTOCOL% in the value, or %% for %");
+        };
+        rest = next;
+    }
+    None
+}
+
+/// What follows after a variable, which may have an argument in round brackets, or quoted ones in square brackets in
+/// these.
+fn after_variable(text: &str) -> Option<&str> {
+    let (end, bracket) = text.char_indices().find(|(_, c)| matches!(c, '%' | '('))?;
+    let mut rest = &text[end + 1..];
+    if bracket == '%' {
+        return Some(rest);
+    }
+    rest = rest.trim_start_matches(' ');
+    match rest.strip_prefix('[') {
+        None => rest = after_string(rest, ')')?,
+        Some(mut arguments) => loop {
+            arguments = after_string(arguments.trim_start_matches(' ').strip_prefix('"')?, '"')?;
+            arguments = arguments.trim_start_matches(' ');
+            match arguments.strip_prefix(',') {
+                Some(more) => arguments = more,
+                None => {
+                    rest = arguments.strip_prefix(']')?.trim_start_matches(' ').strip_prefix(')')?;
+                    break;
+                }
+            }
+        },
+    }
+    rest.trim_start_matches(' ').strip_prefix('%')
+}
+
+/// What follows after a string, in which `\` takes the next character along.
+fn after_string(text: &str, end: char) -> Option<&str> {
+    let mut characters = text.char_indices();
+    while let Some((index, character)) = characters.next() {
+        match character {
+            '\\' => {
+                characters.next()?;
+            }
+            _ if character == end => return Some(&text[index + 1..]),
+            '"' | ')' => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The policies that hold for a route as far as it leads to single destinations.
+pub(super) fn pick(
+    book: &Book<HeaderManipulationPolicySpec>,
+    route: &Candidate<'_>,
+    selected: &mut Selected,
+    notes: &mut Notes,
+) -> OnDestinations {
+    let policies = book.of(route.seen.workspace);
+    let mut all = OnDestinations::default();
+    for destination in route.seen.destinations {
+        let selects = |policy: &&Arc<Policy<HeaderManipulationPolicySpec>>| {
+            policy.input.spec.apply_to_route_destinations.iter().any(|selector| {
+                let wanted = &selector.on_destinations;
+                selector.route.as_ref().is_none_or(|wanted| route.seen.has(wanted))
+                    && (wanted.is_empty() || wanted.iter().any(|wanted| destination.is_selected(wanted)))
+            })
+        };
+        let selecting: Vec<_> = policies.iter().filter(selects).collect();
+        let reference = destination.reference();
+        selected.add_all(&selecting, route);
+        if let Some(policy) = oldest(selecting, &format!("{}, where it leads to {reference}", route.target), notes) {
+            let port = destination.ports.first().map_or(0, |(number, _)| *number);
+            all.push(((reference, port), Arc::clone(policy)));
+        }
+    }
+    all
+}
+
+pub(super) fn apply(policies: &RoutePolicies, route: &mut HttpRoute, targets: &[&Target]) {
+    if let Some(config) = in_force(policies.headers.as_ref()).and_then(|spec| spec.config.as_ref()) {
+        add(config, &mut route.headers);
+    }
+    for (target, destination) in targets.iter().zip(&mut route.route) {
+        let is_here = |on: &&((ResourceRef, u32), _)| (&on.0.0, on.0.1) == (&target.destination, target.port);
+        let policy = policies.headers_on.iter().find(is_here).map(|(_, policy)| policy);
+        if let Some(config) = in_force(policy).and_then(|spec| spec.config.as_ref()) {
+            add(config, &mut destination.headers);
+        }
+    }
+}
+
+fn add(config: &HeaderManipulationConfig, headers: &mut Option<Headers>) {
+    let mut operations =
+        |add: &BTreeMap<String, String>, remove: &[String], pick: fn(&mut Headers) -> &mut Option<HeaderOperations>| {
+            if add.is_empty() && remove.is_empty() {
+                return;
+            }
+            let operations = pick(headers.get_or_insert_default()).get_or_insert_default();
+            operations.add.clone_from(add);
+            operations.remove = remove.to_vec();
+        };
+    operations(&config.append_request_headers, &config.remove_request_headers, |headers| &mut headers.request);
+    operations(&config.append_response_headers, &config.remove_response_headers, |headers| &mut headers.response);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_in_values_are_whole() {
+        for good in [
+            "",
+            "plain text",
+            "100%%",
+            "%PROTOCOL%",
+            "a%PROTOCOL%b%%c",
+            "%START_TIME(%Y-%m)%",
+            "%REQ(a)  %",
+            r#"%DYNAMIC_METADATA([ "a" , "b\"c"])%"#,
+            r"%X(a\)b)%",
+        ] {
+            assert_eq!(value_problem(good), None, "{good}");
+        }
+        for bad in [
+            "%",
+            "90%",
+            "%PROTOCOL",
+            "%PROTOCOL%%",
+            "%X(a%",
+            "%X(a)b%",
+            "%X([a])%",
+            r#"%X(["a")%"#,
+            r#"%X(["a"]%"#,
+            "%X(a\\",
+            "a\nb",
+            "\u{7f}",
+        ] {
+            assert!(value_problem(bad).is_some(), "{bad}");
+        }
+    }
+}
