@@ -109,12 +109,6 @@ codes! {
     PolicyConflict = "MR0560",
     /// A policy selects nothing that its workspace owns.
     PolicyUnused = "MR0561",
-    /// A policy selects a kind of destination for which it cannot hold.
-    WrongTarget = "MR0590",
-    /// Failover is set up for a destination whose failing endpoints nobody notices.
-    NoOutlierDetection = "MR0591",
-    /// TLS other than that of the mesh is asked for where traffic goes to other clusters.
-    TlsAcrossClusters = "MR0592",
     /// A policy selects a target on which its kind has no effect; it holds for its other targets.
     PolicyWithoutEffect = "MR0562",
     /// Conditions of a delegated route and of what delegates to it cannot hold together.
@@ -147,6 +141,12 @@ codes! {
     NoRateLimitServer = "MR0588",
     /// A policy does not have another route chosen, because external authorization that the route demands came before.
     RouteKept = "MR0589",
+    /// A policy selects a kind of destination for which it cannot hold.
+    WrongTarget = "MR0590",
+    /// Failover is set up for a destination whose failing endpoints nobody notices.
+    NoOutlierDetection = "MR0591",
+    /// TLS other than that of the mesh is asked for where traffic goes to other clusters.
+    TlsAcrossClusters = "MR0592",
     /// A rate limit policy limits nothing: what is counted, or how requests are described, is missing.
     NothingLimited = "MR0595",
     /// Services behind one rate limit server differ in name or namespace, so that only the first counts.
