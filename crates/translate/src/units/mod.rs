@@ -86,7 +86,9 @@ impl Stages {
             |cluster| egress::list(model, cluster),
             |parent, notes| egress::resolve(model, gateways, parent, notes),
         );
-        let surroundings = route_table::Surroundings { model, hosts, gateways, children, policies, last_accepted };
+        let egress = &self.egress;
+        let surroundings =
+            route_table::Surroundings { model, hosts, gateways, children, egress, policies, last_accepted };
         self.route_tables.update(
             round,
             |cluster| route_table::list(model, cluster),
