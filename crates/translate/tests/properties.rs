@@ -72,6 +72,33 @@ fn destination() -> impl Strategy<Value = Value> {
     })
 }
 
+/// A route of a table, half of which delegate to others, or to themselves.
+fn route() -> impl Strategy<Value = Value> {
+    let path = select(vec![json!({}), json!({"prefix": "/a"}), json!({"exact": "/b"}), json!({"regex": "/c("})]);
+    let method = select(vec!["", "", "GET", "PUT"]);
+    let matchers = prop::collection::vec((path, method), 0..3).prop_map(|matchers| {
+        let matcher = |(uri, method)| json!({"uri": uri, "method": method});
+        matchers.into_iter().map(matcher).collect::<Vec<_>>()
+    });
+    let tables = prop_oneof![
+        Just(json!({})),
+        name().prop_map(|name| json!({"name": name})),
+        name().prop_map(|name| json!({"labels": {"app": name}})),
+    ];
+    let sort = select(vec!["TABLE_WEIGHT", "ROUTE_SPECIFICITY"]);
+    let delegate = (prop::collection::vec(tables, 1..3), sort)
+        .prop_map(|(tables, sort)| json!({"delegate": {"routeTables": tables, "sortMethod": sort}}));
+    let forward = prop::collection::vec(destination(), 1..3)
+        .prop_map(|destinations| json!({"forwardTo": {"destinations": destinations}}));
+    (prop_oneof![delegate, forward], matchers, select(vec!["all", "", "insecure-all"])).prop_map(
+        |(mut route, matchers, name)| {
+            route["matchers"] = matchers.into();
+            route["name"] = name.into();
+            route
+        },
+    )
+}
+
 fn host() -> impl Strategy<Value = &'static str> {
     select(vec!["h.a.mesh", "h-a.mesh", "other.mesh", "*.mesh", "short", "*"])
 }
@@ -114,16 +141,17 @@ fn put() -> impl Strategy<Value = Value> {
     let table = (
         namespace(),
         name(),
-        host(),
+        prop::option::of(host()),
         prop::option::of(reference()),
-        prop::collection::vec(destination(), 1..3),
-        any::<bool>(),
+        prop::collection::vec(route(), 1..4),
+        (any::<bool>(), any::<bool>(), 0..3),
     )
-        .prop_map(move |(namespace, name, host, gateway, destinations, sidecars)| {
+        .prop_map(move |(namespace, name, host, gateway, http, (sidecars, freeze, weight))| {
             let gateways: Vec<Value> = gateway.into_iter().collect();
             let selectors = if sidecars { json!([{"selector": {"labels": {"app": "y"}}}]) } else { json!([]) };
-            let spec = json!({"hosts": [host], "virtualGateways": gateways, "workloadSelectors": selectors,
-                "http": [{"name": "all", "forwardTo": {"destinations": destinations}}]});
+            let mode = if freeze { "FREEZE_CONFIG" } else { "ROUTE_REPLACEMENT" };
+            let spec = json!({"hosts": host.into_iter().collect::<Vec<_>>(), "virtualGateways": gateways,
+                "workloadSelectors": selectors, "http": http, "failureMode": mode, "weight": weight});
             object(networking, "RouteTable", namespace, name, spec)
         });
     let virtual_destination =
@@ -473,10 +501,13 @@ proptest! {
         for step in edits {
             step.iter().for_each(|edit| apply(&mut fleet, edit));
             let incremental = translator.translate(&forwards(&fleet));
-            let mut fresh = Translator::new(Options::default()).with_allocations(translator.allocations().clone());
+            let mut fresh = Translator::new(Options::default())
+                .with_allocations(translator.allocations().clone())
+                .with_last_accepted(translator.last_accepted().clone());
             let from_scratch = fresh.translate(&forwards(&fleet));
             prop_assert_eq!(bytes(&incremental), bytes(&from_scratch));
             prop_assert_eq!(&incremental.reports, &from_scratch.reports);
+            prop_assert_eq!(translator.last_accepted(), fresh.last_accepted());
             prop_assert_eq!(&incremental.outputs, &from_scratch.outputs);
             prop_assert_eq!(translator.visibility(), fresh.visibility());
             let again = translator.translate(&forwards(&fleet));

@@ -18,10 +18,10 @@ use crate::model::visibility::{self, Visibility};
 use crate::model::{Model, Topology, baseline};
 use crate::reads::{Changes, Reads, recorded};
 use crate::report::Notes;
-use crate::unit::{Batch, BatchId, ParentInput};
+use crate::unit::{Batch, BatchId, ParentInput, Tree};
 use crate::units::Stages;
 use crate::vip::Allocations;
-use crate::{Inputs, Options, Stats, Translation, Unit};
+use crate::{Inputs, LastAccepted, Options, ResourceRef, Stats, Translation, Unit, UnitKind};
 use stage::Origin;
 pub(crate) use stage::{Event, Gathering, Round, Stage, Step};
 
@@ -36,6 +36,9 @@ pub struct Translator {
     baseline: BTreeMap<(&'static str, Name), Reads>,
     stages: Stages,
     allocations: Allocations,
+    last_accepted: LastAccepted,
+    /// The root tables of which output is remembered, and whether nothing is wrong with them now.
+    trees: BTreeMap<ResourceRef, bool>,
     memo: BTreeMap<BatchId, Vec<Unit>>,
     units: usize,
     outputs: Outputs,
@@ -53,6 +56,20 @@ impl Translator {
     pub fn with_allocations(mut self, allocations: Allocations) -> Self {
         self.allocations = allocations;
         self
+    }
+
+    /// Starts from what trees of tables last gave before something went wrong with them, so that they give it still
+    /// after a restart.
+    #[must_use]
+    pub fn with_last_accepted(mut self, last_accepted: LastAccepted) -> Self {
+        self.last_accepted = last_accepted;
+        self
+    }
+
+    /// What trees of tables last gave while nothing was wrong with them. Persist it before the outputs of the
+    /// translation that it comes from are published.
+    pub fn last_accepted(&self) -> &LastAccepted {
+        &self.last_accepted
     }
 
     /// The virtual addresses in use after the last translation. Persist them before its outputs are published.
@@ -81,8 +98,11 @@ impl Translator {
         let model = Model::new(clusters, topology);
         let mut round = Round { model: &model, changes, everything, events: Vec::new() };
         self.note_baseline(&mut round);
-        self.stages.update(&mut round, &mut self.allocations);
+        self.stages.update(&mut round, &mut self.allocations, &self.last_accepted);
         let recomputed = self.take(round.events);
+        // A cluster that is not there may come back, with its tables as they were.
+        let (trees, clusters) = (&self.trees, &self.clusters);
+        self.last_accepted.retain(|root| trees.contains_key(root) || !clusters.contains_key(&root.cluster));
         let (outputs, contested) = self.outputs.publish(self.clusters.keys());
         for id in contested {
             self.reports.touch(&Origin::Translated(id));
@@ -182,6 +202,7 @@ impl Translator {
                 Event::Noted(origin, notes) => self.reports.replace(origin, notes),
                 Event::Changed(parent) => changed.push(parent),
                 Event::Gone(id) => {
+                    self.forget_tree(&id);
                     if let Some(before) = self.memo.remove(&id) {
                         self.units -= before.len();
                         self.outputs.replace(&before, &[]);
@@ -194,10 +215,36 @@ impl Translator {
         for parents in changed.chunks(AT_ONCE) {
             for (parent, batch) in parents.iter().zip(translate(parents)) {
                 recomputed += batch.units.len();
+                self.remember_tree(&**parent, &batch);
                 self.remember(parent.id(), batch);
             }
         }
         recomputed
+    }
+
+    /// Remembers what a tree gives, if nothing is wrong with it.
+    fn remember_tree(&mut self, parent: &dyn ParentInput, batch: &Batch) {
+        let (kind, root) = parent.id();
+        if kind == UnitKind::RouteTable {
+            self.trees.remove(&root);
+            if let Some(tree) = parent.tree() {
+                self.trees.insert(root.clone(), matches!(tree, Tree::Accepted(_)));
+                if let Tree::Accepted(targets) = tree {
+                    self.last_accepted.remember_targets(&root, targets);
+                }
+            }
+        }
+        if self.trees.get(&root) == Some(&true) {
+            self.last_accepted.remember(&root, kind, batch);
+        }
+    }
+
+    fn forget_tree(&mut self, (kind, root): &BatchId) {
+        if *kind == UnitKind::RouteTable {
+            self.trees.remove(root);
+        } else if self.trees.get(root) == Some(&true) {
+            self.last_accepted.remember(root, *kind, &Batch::default());
+        }
     }
 
     fn remember(&mut self, id: BatchId, batch: Batch) {

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use meshrelay_snapshot::Name;
+use meshrelay_snapshot::{Name, Object};
 
 use entry_points::EntryPoints;
 pub(crate) use entry_points::{Entry, EntryAddress, EntryPoint, EntryPort, service_of};
@@ -148,8 +148,19 @@ impl Topology {
         object: &Input<T>,
         owner: &Workspace,
     ) -> bool {
-        workspace.name == owner.name
-            || self.sharing.is_shared(kind, cluster, &object.object, &owner.name, &workspace.name)
+        self.sees_object(workspace, kind, cluster, &object.object, owner)
+    }
+
+    /// As [`sees`](Self::sees), for an object that may be unreadable.
+    pub(crate) fn sees_object(
+        &self,
+        workspace: &Workspace,
+        kind: Shareable,
+        cluster: &Name,
+        object: &Object,
+        owner: &Workspace,
+    ) -> bool {
+        workspace.name == owner.name || self.sharing.is_shared(kind, cluster, object, &owner.name, &workspace.name)
     }
 
     /// Where traffic for the hosts of a workspace enters a cluster; `None` if it cannot.

@@ -121,6 +121,10 @@ codes! {
     TooManyRoutes = "MR0573",
     /// No root table delegates to a table without hosts.
     NotDelegated = "MR0574",
+    /// The same proxies serve a host for several root tables.
+    HostShared = "MR0575",
+    /// Something is wrong with a tree of tables that is to be kept as it last was right.
+    Frozen = "MR0576",
     /// An entry of a policy allows callers that are not known, and so allows nobody.
     NoClient = "MR0580",
     /// Policies say different things about connections to the same pods, and Istio applies one of them only.

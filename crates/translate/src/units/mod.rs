@@ -14,6 +14,7 @@ mod protocol;
 pub(crate) mod route_table;
 pub(crate) mod virtual_gateway;
 
+use crate::LastAccepted;
 use crate::engine::{Gathering, Round, Stage, Step};
 use crate::policies::destinations::DestinationPolicies;
 use crate::policies::routes::RouteBooks;
@@ -31,7 +32,7 @@ pub(crate) struct Stages {
     route_policies: RouteBooks,
     delegated_tables: route_table::Children,
     route_tables: Stage<route_table::RouteTable>,
-    parent_tables: Step<()>,
+    table_notes: Step<()>,
     destination_policies: DestinationPolicies,
     destination_rules: Gathering<destination_rule::DestinationRules>,
     http_filters: http_filters::HttpFilters,
@@ -48,7 +49,7 @@ impl Default for Stages {
             egress: Stage::new(UnitKind::Egress, "egress"),
             route_policies: RouteBooks::default(),
             delegated_tables: route_table::Children::default(),
-            parent_tables: Step::new("parent tables"),
+            table_notes: Step::new("notes on tables"),
             route_tables: Stage::new(UnitKind::RouteTable, "route tables"),
             destination_policies: DestinationPolicies::default(),
             destination_rules: Gathering::new(UnitKind::DestinationRule, "destination rules"),
@@ -60,7 +61,12 @@ impl Default for Stages {
 
 impl Stages {
     /// Brings all parents up to date.
-    pub(crate) fn update(&mut self, round: &mut Round<'_>, allocations: &mut Allocations) {
+    pub(crate) fn update(
+        &mut self,
+        round: &mut Round<'_>,
+        allocations: &mut Allocations,
+        last_accepted: &LastAccepted,
+    ) {
         let model = round.model;
         self.hosts.update(round, allocations);
         let hosts = &self.hosts;
@@ -83,13 +89,16 @@ impl Stages {
             |cluster| egress::list(model, cluster),
             |parent, notes| egress::resolve(model, gateways, parent, notes),
         );
+        let egress = &self.egress;
+        let surroundings =
+            route_table::Surroundings { model, hosts, gateways, children, egress, policies, last_accepted };
         self.route_tables.update(
             round,
             |cluster| route_table::list(model, cluster),
-            |parent, notes| route_table::resolve(model, hosts, gateways, children, policies, parent, notes),
+            |parent, notes| surroundings.resolve(parent, notes),
         );
         let tables = &self.route_tables;
-        self.parent_tables.update(round, |notes| route_table::note_parents(tables, notes), |_, (), _| ());
+        self.table_notes.update(round, |notes| route_table::note_all(tables, notes), |_, (), _| ());
         self.http_filters.update(round, hosts, tables, policies);
         self.access.update(round, hosts);
         self.destination_policies.update(round);
