@@ -109,7 +109,10 @@ kinds! {
         VirtualGateway, "virtualgateways", ["vg"], Anywhere, VirtualGatewaySpec, VirtualGatewayStatus;
     }
     "resilience.policy.gloo.solo.io" "v2" in resilience {
+        ConnectionPolicy, "connectionpolicies", [], Anywhere, ConnectionPolicySpec, ConnectionPolicyStatus;
+        FailoverPolicy, "failoverpolicies", [], Anywhere, FailoverPolicySpec, FailoverPolicyStatus;
         FaultInjectionPolicy, "faultinjectionpolicies", [], Anywhere, FaultInjectionPolicySpec, FaultInjectionPolicyStatus;
+        OutlierDetectionPolicy, "outlierdetectionpolicies", [], Anywhere, OutlierDetectionPolicySpec, OutlierDetectionPolicyStatus;
         RetryTimeoutPolicy, "retrytimeoutpolicies", [], Anywhere, RetryTimeoutPolicySpec, RetryTimeoutPolicyStatus;
         TrimProxyConfigPolicy, "trimproxyconfigpolicies", [], Anywhere,
             TrimProxyConfigPolicySpec, TrimProxyConfigPolicyStatus;
@@ -117,11 +120,13 @@ kinds! {
     "security.policy.gloo.solo.io" "v2" in security {
         AccessPolicy, "accesspolicies", [], Anywhere, AccessPolicySpec, AccessPolicyStatus;
         CORSPolicy, "corspolicies", [], Anywhere, CorsPolicySpec, CorsPolicyStatus;
+        ClientTLSPolicy, "clienttlspolicies", [], Anywhere, ClientTlsPolicySpec, ClientTlsPolicyStatus;
         ExtAuthPolicy, "extauthpolicies", [], Anywhere, ExtAuthPolicySpec, ExtAuthPolicyStatus;
         JWTPolicy, "jwtpolicies", [], Anywhere, JwtPolicySpec, JwtPolicyStatus;
     }
     "trafficcontrol.policy.gloo.solo.io" "v2" in traffic_control {
         HeaderManipulationPolicy, "headermanipulationpolicies", [], Anywhere, HeaderManipulationPolicySpec, HeaderManipulationPolicyStatus;
+        LoadBalancerPolicy, "loadbalancerpolicies", [], Anywhere, LoadBalancerPolicySpec, LoadBalancerPolicyStatus;
         MirrorPolicy, "mirrorpolicies", [], Anywhere, MirrorPolicySpec, MirrorPolicyStatus;
         RateLimitClientConfig, "ratelimitclientconfigs", [], Anywhere, RateLimitClientConfigSpec, RateLimitClientConfigStatus;
         RateLimitPolicy, "ratelimitpolicies", [], Anywhere, RateLimitPolicySpec, RateLimitPolicyStatus;

@@ -19,6 +19,7 @@ mod encoded_bytes;
 mod inspect;
 pub mod internal;
 pub mod istio;
+pub mod keepalive;
 mod kinds;
 pub mod labels;
 pub mod lambda;

@@ -199,11 +199,35 @@ fn put() -> impl Strategy<Value = Value> {
     prop_oneof![
         7 => prop_oneof![service, workload, workspace, settings, table, virtual_destination, external, gateway],
         2 => route_policy,
+        2 => destination_policy(),
         3 => prop_oneof![access(), account_or_network()],
         2 => ext_auth(),
         2 => token_policy(),
         3 => rate_limits(),
     ]
+}
+
+/// A policy for destinations of one kind, or of all kinds.
+fn destination_policy() -> impl Strategy<Value = Value> {
+    let kinds = vec![
+        ("resilience", "FailoverPolicy", json!({"localityMappings": []})),
+        ("resilience", "OutlierDetectionPolicy", json!({"consecutiveErrors": 2})),
+        ("resilience", "ConnectionPolicy", json!({"tcp": {"maxConnections": 2}})),
+        ("trafficcontrol", "LoadBalancerPolicy", json!({"simple": "RANDOM", "healthyPanicThreshold": 3})),
+        ("security", "ClientTLSPolicy", json!({})),
+    ];
+    let target = select(vec!["SERVICE", "VIRTUAL_DESTINATION", "EXTERNAL_SERVICE"]);
+    let selector = select(vec![json!({}), json!({"name": "y"}), json!({"namespace": "a"}), json!({"cluster": "c1"})]);
+    (namespace(), name(), select(kinds), prop::option::of((target, selector))).prop_map(
+        |(namespace, name, (group, kind, config), target)| {
+            let targets: Vec<Value> =
+                target.into_iter().map(|(kind, selector)| json!({"kind": kind, "selector": selector})).collect();
+            let mut spec = json!({"applyToDestinations": targets});
+            let (field, value) = if kind == "ClientTLSPolicy" { ("simple", json!({})) } else { ("config", config) };
+            spec[field] = value;
+            object(&format!("{group}.policy.gloo.solo.io/v2"), kind, namespace, name, spec)
+        },
+    )
 }
 
 /// External authorization: policies for routes and Services, the servers, and the Service that is one by its name.
@@ -511,12 +535,19 @@ proptest! {
         let translation = translator.translate(&forwards(&fleet));
         let mut published = 0;
         let mut units = BTreeSet::new();
+        let mut ruled = BTreeSet::new();
         for unit in translator.units() {
             prop_assert!(units.insert(unit.id.clone()), "{:?} twice", unit.id);
             prop_assert!(!unit.objects.is_empty());
             for object in &unit.objects {
                 published += 1;
                 prop_assert_eq!(&object.key().namespace, &unit.id.context.namespace);
+                // Istio merges the subsets of rules for one host, but only one of them may say more.
+                if object.key().gvk.kind == "DestinationRule" && !object.value()["spec"]["trafficPolicy"].is_null() {
+                    let host = object.value()["spec"]["host"].to_string();
+                    let place = (unit.id.context.cluster.clone(), object.key().namespace.clone(), host);
+                    prop_assert!(ruled.insert(place.clone()), "two rules for {:?}", place);
+                }
                 let labels = object.labels();
                 prop_assert_eq!(&labels["context.mesh.gloo.solo.io/cluster"], &unit.id.context.cluster);
                 prop_assert_eq!(&labels["context.mesh.gloo.solo.io/workspace"], &unit.id.context.workspace);

@@ -9,10 +9,14 @@ use meshrelay_api::internal::{DiscoveredGatewaySpec, MeshSpec};
 use meshrelay_api::networking::{
     ExternalEndpointSpec, ExternalServiceSpec, RouteTableSpec, VirtualDestinationSpec, VirtualGatewaySpec,
 };
-use meshrelay_api::resilience::{FaultInjectionPolicySpec, RetryTimeoutPolicySpec};
-use meshrelay_api::security::{CorsPolicySpec, ExtAuthPolicySpec, JwtPolicySpec};
+use meshrelay_api::resilience::{
+    ConnectionPolicySpec, FailoverPolicySpec, FaultInjectionPolicySpec, OutlierDetectionPolicySpec,
+    RetryTimeoutPolicySpec,
+};
+use meshrelay_api::security::{ClientTlsPolicySpec, CorsPolicySpec, ExtAuthPolicySpec, JwtPolicySpec};
 use meshrelay_api::traffic_control::{
-    HeaderManipulationPolicySpec, MirrorPolicySpec, RateLimitClientConfigSpec, RateLimitPolicySpec,
+    HeaderManipulationPolicySpec, LoadBalancerPolicySpec, MirrorPolicySpec, RateLimitClientConfigSpec,
+    RateLimitPolicySpec,
 };
 use meshrelay_api::{resilience, security};
 use meshrelay_snapshot::{Name, Object};
@@ -115,6 +119,11 @@ tables! {
     external_endpoints: "networking.gloo.solo.io" "ExternalEndpoint" Ours<ExternalEndpointSpec>;
     fault_injection_policies: "resilience.policy.gloo.solo.io" "FaultInjectionPolicy" Ours<FaultInjectionPolicySpec>;
     retry_timeout_policies: "resilience.policy.gloo.solo.io" "RetryTimeoutPolicy" Ours<RetryTimeoutPolicySpec>;
+    failover_policies: "resilience.policy.gloo.solo.io" "FailoverPolicy" Ours<FailoverPolicySpec>;
+    outlier_detection_policies: "resilience.policy.gloo.solo.io" "OutlierDetectionPolicy" Ours<OutlierDetectionPolicySpec>;
+    connection_policies: "resilience.policy.gloo.solo.io" "ConnectionPolicy" Ours<ConnectionPolicySpec>;
+    client_tls_policies: "security.policy.gloo.solo.io" "ClientTLSPolicy" Ours<ClientTlsPolicySpec>;
+    load_balancer_policies: "trafficcontrol.policy.gloo.solo.io" "LoadBalancerPolicy" Ours<LoadBalancerPolicySpec>;
     trim_proxy_config_policies: "resilience.policy.gloo.solo.io" "TrimProxyConfigPolicy" Ours<resilience::TrimProxyConfigPolicySpec>;
     access_policies: "security.policy.gloo.solo.io" "AccessPolicy" Ours<security::AccessPolicySpec>;
     cors_policies: "security.policy.gloo.solo.io" "CORSPolicy" Ours<CorsPolicySpec>;

@@ -16,6 +16,7 @@ use meshrelay_api::istio::{DestinationRule, VirtualService};
 use meshrelay_api::networking::{ExternalServicePort, ExternalServiceSpec, Listener, TlsMode};
 use meshrelay_api::references::ObjectReference;
 use meshrelay_snapshot::{ContentHash, Gvk, Name, ObjectKey};
+use serde::{Deserialize, Serialize};
 
 use crate::engine::Stage;
 use crate::fingerprint::fingerprint;
@@ -309,7 +310,23 @@ impl ParentInput for Egress {
     }
 }
 
+/// A gateway as the routes of tables name it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WayOut {
+    pub(crate) host: String,
+    pub(crate) port: u32,
+    pub(crate) subset: String,
+}
+
 impl Egress {
+    /// By which gateway of a cluster requests to a port of the service leave.
+    pub(crate) fn way_out(&self, host: &str, port: u32, cluster: &Name) -> Option<WayOut> {
+        let exit = self.hosts.get(host)?.values().find(|exit| exit.port == port)?;
+        let door = exit.doors.get(cluster)?.first()?;
+        Some(WayOut { host: door.host.clone(), port: door.port, subset: subset_name(host, door) })
+    }
+
     fn shapers(&self) -> Shapers {
         self.sources.iter().chain([&self.parent]).collect()
     }
@@ -343,7 +360,7 @@ impl Egress {
             let is_caught = HttpMatchRequest { port: Some(*caught), ..HttpMatchRequest::default() };
             let mut route = HttpRoute { r#match: vec![is_caught], ..HttpRoute::default() };
             for (place, door) in doors.iter().enumerate() {
-                let subset = names::sanitize(&format!("egress-{host}-{}", door.port));
+                let subset = subset_name(host, door);
                 let weight = (doors.len() > 1).then(|| share(place, doors.len()));
                 route.route.push(to(&door.host, Some(subset.clone()), door.port, weight));
                 let subsets = rules.entry(&door.host).or_default();
@@ -387,6 +404,10 @@ fn share(place: usize, all: usize) -> i32 {
 fn to(host: &str, subset: Option<String>, port: u32, weight: Option<i32>) -> HttpRouteDestination {
     let port = Some(virtual_service::PortSelector { number: Some(port) });
     HttpRouteDestination { destination: Destination { host: host.to_owned(), port, subset }, weight, headers: None }
+}
+
+fn subset_name(host: &str, door: &Door) -> String {
+    names::sanitize(&format!("egress-{host}-{}", door.port))
 }
 
 /// Rules of a namespace for one host are merged by their subsets, so each host outside has its own. A gateway picks its

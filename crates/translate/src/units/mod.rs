@@ -17,6 +17,7 @@ pub(crate) mod virtual_gateway;
 
 use crate::LastAccepted;
 use crate::engine::{Gathering, Round, Stage, Step};
+use crate::policies::destinations::DestinationPolicies;
 use crate::policies::routes::RouteBooks;
 use crate::unit::UnitKind;
 use crate::vip::Allocations;
@@ -33,7 +34,8 @@ pub(crate) struct Stages {
     delegated_tables: route_table::Children,
     route_tables: Stage<route_table::RouteTable>,
     table_notes: Step<()>,
-    client_rules: Gathering<destination_rule::ClientRules>,
+    destination_policies: DestinationPolicies,
+    destination_rules: Gathering<destination_rule::DestinationRules>,
     http_filters: http_filters::HttpFilters,
     access: access::Accesses,
     sidecars: sidecar::Sidecars,
@@ -51,7 +53,8 @@ impl Default for Stages {
             delegated_tables: route_table::Children::default(),
             table_notes: Step::new("notes on tables"),
             route_tables: Stage::new(UnitKind::RouteTable, "route tables"),
-            client_rules: Gathering::new(UnitKind::DestinationRule, "client rules"),
+            destination_policies: DestinationPolicies::default(),
+            destination_rules: Gathering::new(UnitKind::DestinationRule, "destination rules"),
             http_filters: http_filters::HttpFilters::default(),
             access: access::Accesses::default(),
             sidecars: sidecar::Sidecars::default(),
@@ -89,7 +92,9 @@ impl Stages {
             |cluster| egress::list(model, cluster),
             |parent, notes| egress::resolve(model, gateways, parent, notes),
         );
-        let surroundings = route_table::Surroundings { model, hosts, gateways, children, policies, last_accepted };
+        let egress = &self.egress;
+        let surroundings =
+            route_table::Surroundings { model, hosts, gateways, children, egress, policies, last_accepted };
         self.route_tables.update(
             round,
             |cluster| route_table::list(model, cluster),
@@ -97,9 +102,12 @@ impl Stages {
         );
         let tables = &self.route_tables;
         self.table_notes.update(round, |notes| route_table::note_all(tables, notes), |_, (), _| ());
-        self.client_rules.update(round, |_| destination_rule::gather(tables));
         self.http_filters.update(round, hosts, tables, policies);
         self.access.update(round, hosts);
         self.sidecars.update(round, hosts, &self.external_services, &self.http_filters);
+        self.destination_policies.update(round);
+        let (external, policies) = (&self.external_services, &self.destination_policies);
+        self.destination_rules
+            .update(round, |notes| destination_rule::gather(model, hosts, external, tables, policies, notes));
     }
 }

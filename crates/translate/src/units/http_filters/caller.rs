@@ -46,7 +46,8 @@ impl Caller<'_> {
     ) -> Result<Target, Finding> {
         let workspace = self.model.workspaces.get(&self.context.workspace).unwrap_or(owner);
         let (model, hosts, cluster) = (self.model, self.hosts, &self.context.cluster);
-        Place { model, hosts, table: named_by, owner, cluster, workspace, is_mesh: true }.resolve(destination)
+        Place { model, hosts, egress: None, table: named_by, owner, cluster, workspace, is_mesh: true }
+            .resolve(destination)
     }
 
     /// Where a usual server is for these proxies: in their own cluster if there is one.

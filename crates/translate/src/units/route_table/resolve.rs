@@ -19,6 +19,7 @@ use crate::model::{Model, Shareable, Viewer, Workspace};
 use crate::policies::routes::{Candidate, RouteBooks, RoutePolicies, Selected};
 use crate::policies::{self, Destination};
 use crate::report::{Code, Finding, Notes, Severity};
+use crate::units::egress::Egress;
 use crate::units::mesh_host::MeshHosts;
 use crate::units::virtual_gateway::VirtualGateway;
 use crate::{LastAccepted, ResourceRef};
@@ -38,6 +39,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) hosts: &'a MeshHosts,
     pub(crate) gateways: &'a Stage<VirtualGateway>,
     pub(crate) children: &'a Children,
+    pub(crate) egress: &'a Stage<Egress>,
     pub(crate) policies: &'a RouteBooks,
     pub(crate) last_accepted: &'a LastAccepted,
 }
@@ -75,7 +77,7 @@ impl Surroundings<'_> {
 
     /// Everywhere that a tree is served.
     fn placements(&self, owner: &Workspace, viewers: &[Viewer], tree: &Tree, notes: &mut Notes) -> Vec<Placement> {
-        let Self { model, hosts, gateways, policies, .. } = *self;
+        let Self { model, hosts, gateways, egress, policies, .. } = *self;
         let Some(Reached { table: root, .. }) = tree.tables.first() else { return Vec::new() };
         let good_hosts = good_hosts(&root.input.spec, &root.source, notes);
         let specs = || tree.tables.iter().map(|reached| &reached.table.input.spec);
@@ -94,7 +96,8 @@ impl Surroundings<'_> {
             let Some(workspace) = model.workspaces.get(&context.workspace) else { continue };
             let seen_from = (context.cluster.clone(), context.workspace.clone(), place.is_mesh);
             let targets = known.entry(seen_from).or_insert_with(|| {
-                let view = View { model, hosts, cluster: &context.cluster, workspace, is_mesh: place.is_mesh };
+                let (cluster, is_mesh) = (&context.cluster, place.is_mesh);
+                let view = View { model, hosts, egress, cluster, workspace, is_mesh };
                 let mut targets = view.targets(tree);
                 targets.policies = view.policies(tree, &targets.http, policies, &mut selected, notes);
                 Shared::new(targets)
@@ -110,7 +113,7 @@ impl Surroundings<'_> {
         }
         if placements.is_empty() {
             // Policies are not without use because of what is wrong with the table.
-            let view = View { model, hosts, cluster, workspace: owner, is_mesh: false };
+            let view = View { model, hosts, egress, cluster, workspace: owner, is_mesh: false };
             view.policies(tree, &view.targets(tree).http, policies, &mut selected, notes);
         }
         selected.tell(notes);
@@ -217,6 +220,7 @@ fn note_child(child: &Table, notes: &mut Notes) {
 struct View<'a> {
     model: &'a Model,
     hosts: &'a MeshHosts,
+    egress: &'a Stage<Egress>,
     cluster: &'a Name,
     workspace: &'a Workspace,
     is_mesh: bool,
@@ -278,7 +282,9 @@ impl View<'_> {
             let candidate = Candidate { seen, name: &route.name, table: &table.source, target };
             let mut held = policies.select(&candidate, selected, notes);
             if !destinations.is_empty() {
-                let resolve = |policy: &_, to: &_| self.place(table, policy).map(|place| place.resolve(to));
+                let resolve = |policy: &_, to: &_| {
+                    self.place(table, policy).map(|place| place.resolve(to).and_then(Target::without_gateway))
+                };
                 held.resolve_mirror(resolve);
             }
             all.push(held);
@@ -288,9 +294,9 @@ impl View<'_> {
 
     /// Where a table's destinations are looked up; what is left out of references is that of `source`.
     fn place<'a>(&'a self, table: &Table, source: &'a ResourceRef) -> Option<Place<'a>> {
-        let Self { model, hosts, cluster, workspace, is_mesh } = *self;
+        let Self { model, hosts, egress, cluster, workspace, is_mesh } = *self;
         let owner = model.workspaces.get(&table.workspace)?;
-        Some(Place { model, hosts, table: source, owner, cluster, workspace, is_mesh })
+        Some(Place { model, hosts, egress: Some(egress), table: source, owner, cluster, workspace, is_mesh })
     }
 
     /// One destination that leads nowhere spoils the route: its share of the traffic would be lost in silence.

@@ -140,6 +140,12 @@ impl Writer<'_, '_> {
                 return None;
             }
         };
+        if let Some(target) = targets.iter().find(|target| target.way_out.is_some() && !place.starts_with("spec.http"))
+        {
+            let text = format!("only HTTP requests can leave through the gateways of {}", target.destination);
+            self.refuse(source, place, Code::EgressClosed, &text);
+            return None;
+        }
         let weights: Vec<u32> = targets.iter().map(|target| target.weight).collect();
         let shares = match shares(&weights) {
             Ok(shares) => shares,
@@ -165,14 +171,16 @@ impl Writer<'_, '_> {
         let hosts: BTreeSet<&str> = targets.iter().map(|(target, _)| target.host.as_str()).collect();
         let only_host = hosts.first().filter(|_| hosts.len() == 1);
         let mut rewrite = rewrite.clone();
-        if let Some(host) = only_host.filter(|_| auto_host) {
+        // Gateways know by the host where requests leave to.
+        let is_rewritten = |target: &Target| auto_host || target.way_out.is_some();
+        if let Some(host) = only_host.filter(|_| targets.iter().any(|(target, _)| is_rewritten(target))) {
             rewrite.authority = Some((*host).to_owned());
         }
         route.rewrite = Some(rewrite).filter(|rewrite| *rewrite != HttpRewrite::default());
         let destination = |(target, weight): &(Target, Option<i32>)| {
             let mut set = BTreeMap::new();
             // Istio rewrites the host of a whole route only; for one of several destinations, the header does it.
-            if auto_host && only_host.is_none() {
+            if only_host.is_none() && is_rewritten(target) {
                 set.insert("Host".to_owned(), target.host.clone());
             }
             if self.table.federated_host_headers && target.is_mesh_host {
@@ -281,6 +289,10 @@ fn port(number: u32) -> Option<u32> {
 
 /// A target as VirtualServices write it.
 pub(crate) fn destination(target: &Target) -> Destination {
+    if let Some(way_out) = &target.way_out {
+        let port = Some(PortSelector { number: Some(way_out.port) });
+        return Destination { host: way_out.host.clone(), port, subset: Some(way_out.subset.clone()) };
+    }
     let subset = (!target.subset.is_empty()).then(|| subset_name(&target.subset));
     Destination { host: target.host.clone(), port: Some(PortSelector { number: Some(target.port) }), subset }
 }

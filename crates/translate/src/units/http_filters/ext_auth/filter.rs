@@ -149,6 +149,7 @@ mod tests {
             subset: Default::default(),
             weight: 0,
             is_mesh_host: true,
+            way_out: None,
         }
     }
 
