@@ -4,7 +4,7 @@ use meshrelay_api::istio::virtual_service::{FaultAbort, FaultDelay, HttpFaultInj
 use meshrelay_api::resilience::FaultInjectionPolicySpec;
 use meshrelay_api::selectors::RouteSelector;
 
-use super::{RoutePolicies, RoutePolicy, duration_problem, in_force};
+use super::{RoutePolicies, RoutePolicy, duration_problem};
 use crate::report::{Code, Finding};
 
 /// Smallest share beside 0: proxies count in millionths.
@@ -44,7 +44,7 @@ fn percentage_problem(field: &str, percentage: Option<f64>) -> Option<String> {
 }
 
 pub(super) fn apply(policies: &RoutePolicies, route: &mut HttpRoute) {
-    let Some(config) = in_force(policies.fault_injection.as_ref()).and_then(|spec| spec.config.as_ref()) else {
+    let Some(config) = policies.fault_injection.as_ref().and_then(|policy| policy.input.spec.config.as_ref()) else {
         return;
     };
     // Without a share, Istio does not delay at all.

@@ -1,13 +1,13 @@
 //! Headers that requests and answers get and lose.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meshrelay_api::istio::virtual_service::{HeaderOperations, Headers, HttpRoute};
 use meshrelay_api::selectors::RouteSelector;
 use meshrelay_api::traffic_control::{HeaderManipulationConfig, HeaderManipulationPolicySpec};
 
-use super::{Candidate, OnDestinations, RoutePolicies, RoutePolicy, Selected, in_force};
+use super::{Candidate, OnDestinations, RoutePolicies, RoutePolicy, Selected};
 use crate::ResourceRef;
 use crate::policies::{Book, Policy, oldest};
 use crate::report::{Code, Finding, Notes};
@@ -123,6 +123,7 @@ fn after_string(text: &str, end: char) -> Option<&str> {
 pub(super) fn pick(
     book: &Book<HeaderManipulationPolicySpec>,
     route: &Candidate<'_>,
+    refused: &BTreeSet<ResourceRef>,
     selected: &mut Selected,
     notes: &mut Notes,
 ) -> OnDestinations {
@@ -138,8 +139,9 @@ pub(super) fn pick(
         };
         let selecting: Vec<_> = policies.iter().filter(selects).collect();
         let reference = destination.reference();
-        selected.add_all(&selecting, route);
-        if let Some(policy) = oldest(selecting, &format!("{}, where it leads to {reference}", route.target), notes) {
+        selected.add_all(&selecting, route, refused);
+        let target = format!("{}, where it leads to {reference}", route.target);
+        if let Some(policy) = oldest(selecting, &target, notes).filter(|policy| !refused.contains(&policy.source)) {
             let port = destination.ports.first().map_or(0, |(number, _)| *number);
             all.push(((reference, port), Arc::clone(policy)));
         }
@@ -148,13 +150,13 @@ pub(super) fn pick(
 }
 
 pub(super) fn apply(policies: &RoutePolicies, route: &mut HttpRoute, targets: &[&Target]) {
-    if let Some(config) = in_force(policies.headers.as_ref()).and_then(|spec| spec.config.as_ref()) {
+    if let Some(config) = policies.headers.as_ref().and_then(|policy| policy.input.spec.config.as_ref()) {
         add(config, &mut route.headers);
     }
     for (target, destination) in targets.iter().zip(&mut route.route) {
         let is_here = |on: &&((ResourceRef, u32), _)| (&on.0.0, on.0.1) == (&target.destination, target.port);
         let policy = policies.headers_on.iter().find(is_here).map(|(_, policy)| policy);
-        if let Some(config) = in_force(policy).and_then(|spec| spec.config.as_ref()) {
+        if let Some(config) = policy.and_then(|policy| policy.input.spec.config.as_ref()) {
             add(config, &mut destination.headers);
         }
     }

@@ -4,7 +4,7 @@ use meshrelay_api::istio::virtual_service::{HttpRoute, Percent};
 use meshrelay_api::selectors::RouteSelector;
 use meshrelay_api::traffic_control::MirrorPolicySpec;
 
-use super::{RoutePolicies, RoutePolicy, in_force};
+use super::{RoutePolicies, RoutePolicy};
 use crate::ContextId;
 use crate::report::{Code, Finding, Notes, Severity};
 use crate::units::route_table::destination;
@@ -25,15 +25,15 @@ impl RoutePolicy for MirrorPolicySpec {
 
 /// A mirror that leads nowhere is left out: the requests themselves go on.
 pub(super) fn apply(policies: &RoutePolicies, route: &mut HttpRoute, context: &ContextId, notes: &mut Notes) {
-    let Some(config) = in_force(policies.mirror.as_ref()).and_then(|spec| spec.config.as_ref()) else { return };
     let Some(policy) = &policies.mirror else { return };
     match &policies.mirrored {
         Some(Ok(target)) => {
+            let share = policy.input.spec.config.as_ref().and_then(|config| config.percentage);
             route.mirror = Some(destination(target));
-            route.mirror_percentage = config.percentage.map(|share| Percent { value: Some(share) });
+            route.mirror_percentage = share.map(|share| Percent { value: Some(share) });
         }
         Some(Err((code, problem))) => {
-            let severity = if *code == Code::NotTranslated { Severity::Warning } else { Severity::Invalid };
+            let severity = if *code == Code::NotTranslated { Severity::Warning } else { Severity::Failed };
             let text = format!("spec.config.destination: {problem}: requests are not copied");
             notes.say_in(&policy.source, context, severity, *code, text);
         }

@@ -71,12 +71,13 @@ macro_rules! route_policies {
         #[derive(Debug)]
         pub(crate) struct RouteBooks {
             $( $kind: Book<$spec>, )+
-            checked: Step<()>,
+            /// Those that can be in force nowhere.
+            refused: Step<BTreeSet<ResourceRef>>,
         }
 
         impl Default for RouteBooks {
             fn default() -> Self {
-                Self { $( $kind: Book::default(), )+ checked: Step::new("route policies") }
+                Self { $( $kind: Book::default(), )+ refused: Step::new("route policies") }
             }
         }
 
@@ -84,8 +85,14 @@ macro_rules! route_policies {
             /// Brings the books up to date, and tells what is wrong with the policies.
             pub(crate) fn update(&mut self, round: &mut Round<'_>) {
                 $( self.$kind.update(round, ClusterInput::$table, <$spec>::COUNTERS); )+
-                let Self { $( $kind, )+ checked } = self;
-                checked.update(round, |notes| { $( check($kind, notes); )+ }, |_, (), _| {});
+                let Self { $( $kind, )+ refused } = self;
+                let check_all = |notes: &mut Notes| {
+                    let mut refused = BTreeSet::new();
+                    $( check($kind, &mut refused, notes); )+
+                    refused
+                };
+                // What reads this reads the policies, too.
+                refused.update(round, check_all, |_, _, _| {});
             }
 
             /// The policies that hold for a route.
@@ -95,10 +102,12 @@ macro_rules! route_policies {
                 selected: &mut Selected,
                 notes: &mut Notes,
             ) -> RoutePolicies {
+                let nothing = BTreeSet::new();
+                let refused = self.refused.get().unwrap_or(&nothing);
                 RoutePolicies {
                     route: route.target.clone(),
-                    $( $kind: pick(&self.$kind, route, selected, notes), )+
-                    headers_on: headers::pick(&self.headers, route, selected, notes),
+                    $( $kind: pick(&self.$kind, route, refused, selected, notes), )+
+                    headers_on: headers::pick(&self.headers, route, refused, selected, notes),
                     mirrored: None,
                 }
             }
@@ -156,10 +165,11 @@ impl Selected {
         }
     }
 
-    /// Policies that select a route, the one that holds first.
-    fn add_all<K>(&mut self, policies: &[&Arc<Policy<K>>], route: &Candidate<'_>) {
+    /// Takes in the policies that select a route, the oldest first.
+    fn add_all<K>(&mut self, policies: &[&Arc<Policy<K>>], route: &Candidate<'_>, refused: &BTreeSet<ResourceRef>) {
         for (index, policy) in policies.iter().enumerate() {
-            self.add(&policy.source, (route.name, route.table), index == 0);
+            let holds = index == 0 && !refused.contains(&policy.source);
+            self.add(&policy.source, (route.name, route.table), holds);
         }
     }
 
@@ -176,11 +186,12 @@ impl Selected {
     }
 }
 
-fn check<K: RoutePolicy>(book: &Book<K>, notes: &mut Notes) {
+fn check<K: RoutePolicy>(book: &Book<K>, refused: &mut BTreeSet<ResourceRef>, notes: &mut Notes) {
     for policy in book.iter() {
         if let Some((code, problem)) = policy.input.spec.problem() {
             let text = format!("{problem}: the policy is left out");
             notes.say(&policy.source, Severity::Invalid, code, text);
+            refused.insert(policy.source.clone());
         }
     }
 }
@@ -190,17 +201,19 @@ fn selects<K: RoutePolicy>(spec: &K, route: &Route<'_>) -> bool {
     routes.iter().any(|selector| route.is_selected(selector)) || routes.is_empty() && spec.holds_by_default()
 }
 
-/// The one policy of a kind that holds for a route.
+/// The one policy of a kind that holds for a route. One that is refused keeps its place: what is younger must not
+/// come into force by a mistake.
 fn pick<K: RoutePolicy>(
     book: &Book<K>,
     route: &Candidate<'_>,
+    refused: &BTreeSet<ResourceRef>,
     selected: &mut Selected,
     notes: &mut Notes,
 ) -> Option<Arc<Policy<K>>> {
     let policies = book.of(route.seen.workspace).iter();
     let selecting: Vec<_> = policies.filter(|policy| selects(&*policy.input.spec, &route.seen)).collect();
-    selected.add_all(&selecting, route);
-    oldest(selecting, &route.target, notes).cloned()
+    selected.add_all(&selecting, route, refused);
+    oldest(selecting, &route.target, notes).filter(|policy| !refused.contains(&policy.source)).cloned()
 }
 
 impl<'a> Destination<'a> {
@@ -284,11 +297,6 @@ impl RoutePolicies {
             notes.say(source, Severity::Warning, Code::PolicyWithoutEffect, text);
         }
     }
-}
-
-/// The spec of a policy that is in force.
-fn in_force<K: RoutePolicy>(policy: Option<&Arc<Policy<K>>>) -> Option<&K> {
-    policy.map(|policy| &*policy.input.spec).filter(|spec| spec.problem().is_none())
 }
 
 /// What is wrong with a duration that Istio has to take.

@@ -4,7 +4,7 @@ use meshrelay_api::istio::virtual_service::{HttpRetry, HttpRoute};
 use meshrelay_api::resilience::{RetryPolicy, RetryTimeoutPolicySpec};
 use meshrelay_api::selectors::RouteSelector;
 
-use super::{RoutePolicies, RoutePolicy, duration_problem, in_force};
+use super::{RoutePolicies, RoutePolicy, duration_problem};
 use crate::report::{Code, Finding};
 
 /// Attempts where none are written, as Istio and the original have it.
@@ -80,7 +80,9 @@ fn is_status(code: u16) -> bool {
 }
 
 pub(super) fn apply(policies: &RoutePolicies, route: &mut HttpRoute) {
-    let Some(config) = in_force(policies.retry_timeout.as_ref()).and_then(|spec| spec.config.as_ref()) else { return };
+    let Some(config) = policies.retry_timeout.as_ref().and_then(|policy| policy.input.spec.config.as_ref()) else {
+        return;
+    };
     route.timeout = config.request_timeout.map(|timeout| timeout.to_string());
     route.retries = config.retries.as_ref().map(|retries| HttpRetry {
         attempts: Some(retries.attempts.unwrap_or(ATTEMPTS)),

@@ -235,9 +235,10 @@ impl View<'_> {
             let target = format!("route {name} of {}", table.source);
             let candidate = Candidate { seen, name: &route.name, table: &table.source, target };
             let mut held = policies.select(&candidate, selected, notes);
-            held.resolve_mirror(|policy, destination| {
-                self.place(table, policy).map(|place| place.resolve(destination))
-            });
+            if !destinations.is_empty() {
+                let resolve = |policy: &_, to: &_| self.place(table, policy).map(|place| place.resolve(to));
+                held.resolve_mirror(resolve);
+            }
             all.push(held);
         }
         all
