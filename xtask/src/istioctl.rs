@@ -69,8 +69,9 @@ pub(crate) fn check(root: &Path, directories: &[PathBuf]) -> anyhow::Result<bool
     let work = tempfile::tempdir()?;
     let mut verdict = Verdict::default();
     let mut clusters = Vec::new();
+    let mut seen = BTreeSet::new();
     for case in &cases {
-        clusters.extend(case.lay_out(work.path())?);
+        clusters.extend(case.lay_out(work.path(), &mut seen)?);
     }
     ensure!(!clusters.is_empty(), "no generated objects below the directories");
     programs.admit(&work.path().join("outputs"), &mut verdict)?;
@@ -97,8 +98,9 @@ fn find(top: &Path, folder: &Path, cases: &mut Vec<Case>) -> anyhow::Result<()> 
 }
 
 impl Case {
-    /// Writes the inputs that matter and the outputs of each cluster with outputs; gives their names.
-    fn lay_out(&self, work: &Path) -> anyhow::Result<Vec<String>> {
+    /// Writes the inputs that matter and the outputs of each cluster with outputs, unless it was seen as it is; gives
+    /// their names.
+    fn lay_out(&self, work: &Path, seen: &mut BTreeSet<[u8; 32]>) -> anyhow::Result<Vec<String>> {
         let LoadedFleet { fleet, .. } = load_fleet(&self.fleet)?;
         let mut names = Vec::new();
         for (cluster, snapshot) in &fleet.clusters {
@@ -112,6 +114,11 @@ impl Case {
             let inputs = snapshot.sorted().into_iter().filter(|object| is_input(&object.key().gvk.kind));
             let inputs: Vec<String> = inputs.map(|object| to_yaml(&object.value())).collect();
             let name = format!("{}/{cluster}", self.name);
+            // Most labs change one cluster of three.
+            let content = blake3::hash(format!("{inputs:?}{outputs:?}").as_bytes());
+            if !seen.insert(*content.as_bytes()) {
+                continue;
+            }
             for (folder, texts) in [("inputs", inputs), ("outputs", outputs)] {
                 let path = work.join(folder).join(format!("{name}.yaml"));
                 fs::create_dir_all(path.parent().unwrap_or(work))?;

@@ -87,6 +87,7 @@ macro_rules! kinds {
 #[rustfmt::skip]
 kinds! {
     "admin.gloo.solo.io" "v2" in admin {
+        ExtAuthServer, "extauthservers", [], Anywhere, ExtAuthServerSpec, ExtAuthServerStatus;
         KubernetesCluster, "kubernetesclusters", ["kc"], Management, KubernetesClusterSpec, KubernetesClusterStatus;
         RateLimitServerConfig, "ratelimitserverconfigs", [], Anywhere, RateLimitServerConfigSpec, RateLimitServerConfigStatus;
         RateLimitServerSettings, "ratelimitserversettings", [], Anywhere, RateLimitServerSettingsSpec, RateLimitServerSettingsStatus;
@@ -95,6 +96,7 @@ kinds! {
         WorkspaceSettings, "workspacesettings", ["wss"], Anywhere, WorkspaceSettingsSpec, WorkspaceSettingsStatus;
     }
     "internal.gloo.solo.io" "v2" in internal {
+        DiscoveredCNI, "discoveredcnis", [], Agent, DiscoveredCniSpec, DiscoveredCniStatus;
         DiscoveredGateway, "discoveredgateways", ["dg"], Agent, DiscoveredGatewaySpec, DiscoveredGatewayStatus;
         IssuedCertificate, "issuedcertificates", ["ic"], Server, IssuedCertificateSpec, IssuedCertificateStatus;
         Mesh, "meshes", [], Agent, MeshSpec, MeshStatus;
@@ -107,15 +109,24 @@ kinds! {
         VirtualGateway, "virtualgateways", ["vg"], Anywhere, VirtualGatewaySpec, VirtualGatewayStatus;
     }
     "resilience.policy.gloo.solo.io" "v2" in resilience {
+        ConnectionPolicy, "connectionpolicies", [], Anywhere, ConnectionPolicySpec, ConnectionPolicyStatus;
+        FailoverPolicy, "failoverpolicies", [], Anywhere, FailoverPolicySpec, FailoverPolicyStatus;
         FaultInjectionPolicy, "faultinjectionpolicies", [], Anywhere, FaultInjectionPolicySpec, FaultInjectionPolicyStatus;
+        OutlierDetectionPolicy, "outlierdetectionpolicies", [], Anywhere, OutlierDetectionPolicySpec, OutlierDetectionPolicyStatus;
         RetryTimeoutPolicy, "retrytimeoutpolicies", [], Anywhere, RetryTimeoutPolicySpec, RetryTimeoutPolicyStatus;
+        TrimProxyConfigPolicy, "trimproxyconfigpolicies", [], Anywhere,
+            TrimProxyConfigPolicySpec, TrimProxyConfigPolicyStatus;
     }
     "security.policy.gloo.solo.io" "v2" in security {
+        AccessPolicy, "accesspolicies", [], Anywhere, AccessPolicySpec, AccessPolicyStatus;
         CORSPolicy, "corspolicies", [], Anywhere, CorsPolicySpec, CorsPolicyStatus;
+        ClientTLSPolicy, "clienttlspolicies", [], Anywhere, ClientTlsPolicySpec, ClientTlsPolicyStatus;
+        ExtAuthPolicy, "extauthpolicies", [], Anywhere, ExtAuthPolicySpec, ExtAuthPolicyStatus;
         JWTPolicy, "jwtpolicies", [], Anywhere, JwtPolicySpec, JwtPolicyStatus;
     }
     "trafficcontrol.policy.gloo.solo.io" "v2" in traffic_control {
         HeaderManipulationPolicy, "headermanipulationpolicies", [], Anywhere, HeaderManipulationPolicySpec, HeaderManipulationPolicyStatus;
+        LoadBalancerPolicy, "loadbalancerpolicies", [], Anywhere, LoadBalancerPolicySpec, LoadBalancerPolicyStatus;
         MirrorPolicy, "mirrorpolicies", [], Anywhere, MirrorPolicySpec, MirrorPolicyStatus;
         RateLimitClientConfig, "ratelimitclientconfigs", [], Anywhere, RateLimitClientConfigSpec, RateLimitClientConfigStatus;
         RateLimitPolicy, "ratelimitpolicies", [], Anywhere, RateLimitPolicySpec, RateLimitPolicyStatus;

@@ -20,10 +20,13 @@ pub(crate) enum Allowed {
 
 /// The names without those that another one covers: Istio refuses a list in which two overlap.
 pub(crate) fn without_covered(hosts: &[String]) -> Vec<String> {
-    let covers = |pattern: &String, host: &String| {
-        pattern != host && pattern.strip_prefix('*').is_some_and(|suffix| host.ends_with(suffix))
-    };
-    hosts.iter().filter(|host| !hosts.iter().any(|other| covers(other, host))).cloned().collect()
+    let is_covered = |host: &&String| hosts.iter().any(|other| other != *host && covers(other, host));
+    hosts.iter().filter(|host| !is_covered(host)).cloned().collect()
+}
+
+/// Whether every name that fits `host` fits the pattern, where both may begin with a wildcard.
+pub(crate) fn covers(pattern: &str, host: &str) -> bool {
+    pattern == host || pattern.strip_prefix('*').is_some_and(|suffix| host.ends_with(suffix))
 }
 
 /// Whether Istio takes a text for the address of an endpoint: an IP address or a host name.

@@ -3,7 +3,8 @@
 //! It is a pure function with a memory. [`Translator::translate`] resolves the fleet into a model (which workspace owns
 //! what, who sees what, how clusters reach each other), then translates units, each a context and a parent. What a unit
 //! read is condensed to a fingerprint; a unit whose fingerprint did not change is not translated again. The memory
-//! never shows: the result equals that of a new [`Translator`] with the same [`Allocations`], byte for byte.
+//! never shows: the result equals that of a new [`Translator`] with the same [`Allocations`] and [`LastAccepted`], byte
+//! for byte.
 //!
 //! A bad resource becomes a report on that resource; everything else goes through.
 
@@ -12,6 +13,7 @@ mod fingerprint;
 mod gate;
 mod hostname;
 mod input;
+mod last_accepted;
 mod model;
 mod names;
 mod output;
@@ -30,6 +32,8 @@ use meshrelay_snapshot::{Name, Snapshot};
 
 pub use engine::Translator;
 pub use gate::{GateSettings, Registered, Verdict, doubt, gate};
+pub use last_accepted::LastAccepted;
+pub use model::visibility::{ExportedResource, ImportedResource, OwnedNamespace, Visibility, WorkspaceView};
 pub use output::{SHAPED_BY, Shaper, shaped_by};
 pub use reference::{ContextId, ResourceRef};
 pub use report::{

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
-use meshrelay_api::istio::IstioKind;
-use meshrelay_api::labels;
+use meshrelay_api::{OutputKind, labels};
 use meshrelay_snapshot::{Gvk, Name, Object, ObjectKey, canonical_json};
 use serde::Serialize;
 
@@ -92,10 +91,15 @@ struct Shaping {
 type Reads = BTreeSet<(Name, Gvk)>;
 
 impl Body {
-    pub(crate) fn new<S: IstioKind>(spec: &S, shapers: Shapers) -> Self {
-        let gvk = Gvk::new(S::GROUP, S::VERSION, S::KIND);
+    pub(crate) fn new<S: OutputKind>(spec: &S, shapers: Shapers) -> Self {
         // Specs have string keys and finite numbers only, so rendering cannot fail.
-        let spec = canonical_json(&serde_json::to_value(spec).unwrap_or_default());
+        let spec = serde_json::to_value(spec).unwrap_or_default();
+        Self::of(Gvk::new(S::GROUP, S::VERSION, S::KIND), &spec, shapers)
+    }
+
+    /// The `spec` of a kind that is not Istio's.
+    pub(crate) fn of(gvk: Gvk, spec: &serde_json::Value, shapers: Shapers) -> Self {
+        let spec = canonical_json(spec);
         let annotation = shapers.annotation();
         let reads = shapers.0.iter().map(|shaper| (shaper.cluster.clone(), shaper.key.gvk.clone()));
         let reads = Arc::new(reads.collect());

@@ -8,6 +8,7 @@ use meshrelay_snapshot::{ContentHash, Gvk, Name, Object};
 use serde::{Deserialize, Serialize};
 
 use crate::report::Notes;
+use crate::units::route_table::Target;
 use crate::{ContextId, ResourceRef};
 
 /// What a unit makes of its parent. One parent can have units of several kinds: a Service is federated, and its subsets
@@ -23,10 +24,20 @@ pub enum UnitKind {
     MeshHost,
     /// The entries of an ExternalService.
     ExternalService,
+    /// The ways of an ExternalService's traffic through gateways.
+    Egress,
     /// The routes of a RouteTable.
     RouteTable,
     /// Rules for clients of a destination.
     DestinationRule,
+    /// Filters that policies put in the way of requests.
+    HttpFilters,
+    /// What a server that approves requests is told.
+    AuthConfig,
+    /// What a server that counts requests is told.
+    RateLimitConfig,
+    /// Who may call a Service, the workloads of a namespace or a gateway.
+    Access,
 }
 
 /// What names a unit: one context and one parent.
@@ -74,4 +85,18 @@ pub(crate) trait ParentInput: Debug + Send + Sync {
 
     /// Translates the parent in all contexts.
     fn translate(&self) -> Batch;
+
+    /// What there is to remember of it, see [`LastAccepted`](crate::LastAccepted).
+    fn tree(&self) -> Option<Tree> {
+        None
+    }
+}
+
+/// A parent whose output is kept while something is wrong with it.
+#[derive(Debug)]
+pub(crate) enum Tree {
+    /// Nothing is; these are its targets with a subset.
+    Accepted(Vec<(ContextId, Target)>),
+    /// Something is.
+    Broken,
 }

@@ -1,5 +1,7 @@
 //! Every fleet under `tests/fleets` gives the objects and reports that lie beside it in `expected`.
 //!
+//! Where `expected/visibility.yaml` exists, who owns and sees what is compared too.
+//!
 //! `UPDATE_GOLDEN=1 cargo test -p meshrelay-translate --test golden` writes what is given now; review the difference.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail wherever it is")]
@@ -75,8 +77,13 @@ fn fleets_give_what_is_expected() {
     let mut differences = String::new();
     for case in cases {
         let inputs = inputs(&case);
-        let actual = files(&Translator::new(Options::default()).translate(&inputs));
+        let mut translator = Translator::new(Options::default());
+        let mut actual = files(&translator.translate(&inputs));
         let expected_folder = case.join("expected");
+        if expected_folder.join("visibility.yaml").exists() {
+            let visibility = serde_json::to_value(translator.visibility()).unwrap();
+            actual.insert("visibility.yaml".into(), to_yaml(&visibility));
+        }
         let mut expected = BTreeMap::new();
         existing(&expected_folder, Path::new(""), &mut expected);
         if update && actual != expected {

@@ -72,8 +72,39 @@ fn destination() -> impl Strategy<Value = Value> {
     })
 }
 
+/// A route of a table, half of which delegate to others, or to themselves.
+fn route() -> impl Strategy<Value = Value> {
+    let path = select(vec![json!({}), json!({"prefix": "/a"}), json!({"exact": "/b"}), json!({"regex": "/c("})]);
+    let method = select(vec!["", "", "GET", "PUT"]);
+    let matchers = prop::collection::vec((path, method), 0..3).prop_map(|matchers| {
+        let matcher = |(uri, method)| json!({"uri": uri, "method": method});
+        matchers.into_iter().map(matcher).collect::<Vec<_>>()
+    });
+    let tables = prop_oneof![
+        Just(json!({})),
+        name().prop_map(|name| json!({"name": name})),
+        name().prop_map(|name| json!({"labels": {"app": name}})),
+    ];
+    let sort = select(vec!["TABLE_WEIGHT", "ROUTE_SPECIFICITY"]);
+    let delegate = (prop::collection::vec(tables, 1..3), sort)
+        .prop_map(|(tables, sort)| json!({"delegate": {"routeTables": tables, "sortMethod": sort}}));
+    let forward = prop::collection::vec(destination(), 1..3)
+        .prop_map(|destinations| json!({"forwardTo": {"destinations": destinations}}));
+    (prop_oneof![delegate, forward], matchers, select(vec!["all", "", "insecure-all"])).prop_map(
+        |(mut route, matchers, name)| {
+            route["matchers"] = matchers.into();
+            route["name"] = name.into();
+            route
+        },
+    )
+}
+
 fn host() -> impl Strategy<Value = &'static str> {
     select(vec!["h.a.mesh", "h-a.mesh", "other.mesh", "*.mesh", "short", "*"])
+}
+
+fn mode() -> impl Strategy<Value = Value> {
+    select(vec![json!({}), json!({}), json!({"tlsTermination": {}}), json!({"sniRouting": {}})])
 }
 
 /// One object of a kind that means something, often referring to others that may or may not exist.
@@ -86,7 +117,9 @@ fn put() -> impl Strategy<Value = Value> {
         object("v1", "Service", namespace, name, json!({"selector": {"app": name}, "ports": ports}))
     });
     let workload = (namespace(), name(), name()).prop_map(|(namespace, name, account)| {
-        let template = json!({"metadata": {"labels": {"app": name}}, "spec": {"serviceAccountName": account}});
+        // Two workloads with the same pods.
+        let app = if name == "y-a" { "y" } else { name };
+        let template = json!({"metadata": {"labels": {"app": app}}, "spec": {"serviceAccountName": account}});
         object("apps/v1", "Deployment", namespace, name, json!({"template": template}))
     });
     let workspace = (name(), select(vec!["*", "c*", "c1"]), prop::sample::subsequence(NAMESPACES.to_vec(), 1..4))
@@ -95,36 +128,51 @@ fn put() -> impl Strategy<Value = Value> {
             let spec = json!({"workloadClusters": [{"name": clusters, "namespaces": namespaces}]});
             object("admin.gloo.solo.io/v2", "Workspace", "gloo-mesh", name, spec)
         });
-    let settings = (namespace(), select(vec!["x", "global"]), any::<bool>(), any::<bool>()).prop_map(
-        |(namespace, name, share, federate)| {
-            let rules = if share { json!([{"workspaces": [{"name": "*"}]}]) } else { json!([]) };
-            let options = json!({"federation": {"enabled": federate, "hostSuffix": "global"}});
-            let spec = json!({"importFrom": rules, "exportTo": rules, "options": options});
-            object("admin.gloo.solo.io/v2", "WorkspaceSettings", namespace, name, spec)
-        },
-    );
+    let settings =
+        (namespace(), select(vec!["x", "global"]), any::<bool>(), any::<bool>(), any::<(bool, bool)>(), mode())
+            .prop_map(|(namespace, name, share, federate, (isolate, trim), mode)| {
+                let rules = if share { json!([{"workspaces": [{"name": "*"}]}]) } else { json!([]) };
+                let options = json!({"federation": {"enabled": federate, "hostSuffix": "global"},
+                "virtualDestClientMode": mode,
+                "serviceIsolation": {"enabled": isolate, "trimProxyConfig": true}, "trimAllProxyConfig": trim});
+                let spec = json!({"importFrom": rules, "exportTo": rules, "options": options});
+                object("admin.gloo.solo.io/v2", "WorkspaceSettings", namespace, name, spec)
+            });
     let table = (
         namespace(),
         name(),
-        host(),
+        prop::option::of(host()),
         prop::option::of(reference()),
-        prop::collection::vec(destination(), 1..3),
-        any::<bool>(),
+        prop::collection::vec(route(), 1..4),
+        (any::<bool>(), any::<bool>(), 0..3),
     )
-        .prop_map(move |(namespace, name, host, gateway, destinations, sidecars)| {
+        .prop_map(move |(namespace, name, host, gateway, http, (sidecars, freeze, weight))| {
             let gateways: Vec<Value> = gateway.into_iter().collect();
             let selectors = if sidecars { json!([{"selector": {"labels": {"app": "y"}}}]) } else { json!([]) };
-            let spec = json!({"hosts": [host], "virtualGateways": gateways, "workloadSelectors": selectors,
-                "http": [{"name": "all", "forwardTo": {"destinations": destinations}}]});
+            let mode = if freeze { "FREEZE_CONFIG" } else { "ROUTE_REPLACEMENT" };
+            let spec = json!({"hosts": host.into_iter().collect::<Vec<_>>(), "virtualGateways": gateways,
+                "workloadSelectors": selectors, "http": http, "failureMode": mode, "weight": weight});
             object(networking, "RouteTable", namespace, name, spec)
         });
     let virtual_destination =
-        (namespace(), name(), host(), selector).prop_map(move |(namespace, name, host, selector)| {
-            let spec = json!({"hosts": [host], "services": [selector], "ports": [{"number": 80, "protocol": "HTTP"}]});
+        (namespace(), name(), host(), selector, mode(), 0..4).prop_map(move |(namespace, name, host, selector, mode, what)| {
+            let mut ports = json!([{"number": 80, "protocol": "HTTP"}]);
+            if what == 1 {
+                ports = json!([{"number": 80, "protocol": "HTTP"}, {"number": 81, "protocol": "TCP", "targetPort": {"number": 80}}]);
+            }
+            let services = if what < 3 { json!([selector]) } else { json!([]) };
+            let outside = if what > 1 { json!([selector]) } else { json!([]) };
+            let spec = json!({"hosts": [host], "services": services, "externalServices": outside, "ports": ports,
+                "clientMode": mode});
             object(networking, "VirtualDestination", namespace, name, spec)
         });
-    let external = (namespace(), name(), host()).prop_map(move |(namespace, name, host)| {
-        let ports = json!([{"number": 80, "protocol": "HTTP", "clientsideTls": {}}]);
+    let external = (namespace(), name(), host(), any::<bool>(), reference()).prop_map(move |(namespace, name, host, leaves, gateway)| {
+        let mut ports = json!([{"number": 80, "protocol": "HTTP"}]);
+        if leaves {
+            ports[0]["egressGatewayRoutes"] = json!({"virtualGatewayRefs": [gateway, {"name": "base", "namespace": "gateways", "cluster": "c1"}]});
+        } else if name == "x" {
+            ports[0]["clientsideTls"] = json!({});
+        }
         object(networking, "ExternalService", namespace, name, json!({"hosts": [host], "ports": ports}))
     });
     let gateway = (namespace(), name(), host()).prop_map(move |(namespace, name, host)| {
@@ -150,8 +198,170 @@ fn put() -> impl Strategy<Value = Value> {
     );
     prop_oneof![
         7 => prop_oneof![service, workload, workspace, settings, table, virtual_destination, external, gateway],
-        2 => route_policy
+        2 => route_policy,
+        2 => destination_policy(),
+        3 => prop_oneof![access(), account_or_network()],
+        2 => ext_auth(),
+        2 => token_policy(),
+        3 => rate_limits(),
     ]
+}
+
+/// A policy for destinations of one kind, or of all kinds.
+fn destination_policy() -> impl Strategy<Value = Value> {
+    let kinds = vec![
+        ("resilience", "FailoverPolicy", json!({"localityMappings": []})),
+        ("resilience", "OutlierDetectionPolicy", json!({"consecutiveErrors": 2})),
+        ("resilience", "ConnectionPolicy", json!({"tcp": {"maxConnections": 2}})),
+        ("trafficcontrol", "LoadBalancerPolicy", json!({"simple": "RANDOM", "healthyPanicThreshold": 3})),
+        ("security", "ClientTLSPolicy", json!({})),
+    ];
+    let target = select(vec!["SERVICE", "VIRTUAL_DESTINATION", "EXTERNAL_SERVICE"]);
+    let selector = select(vec![json!({}), json!({"name": "y"}), json!({"namespace": "a"}), json!({"cluster": "c1"})]);
+    (namespace(), name(), select(kinds), prop::option::of((target, selector))).prop_map(
+        |(namespace, name, (group, kind, config), target)| {
+            let targets: Vec<Value> =
+                target.into_iter().map(|(kind, selector)| json!({"kind": kind, "selector": selector})).collect();
+            let mut spec = json!({"applyToDestinations": targets});
+            let (field, value) = if kind == "ClientTLSPolicy" { ("simple", json!({})) } else { ("config", config) };
+            spec[field] = value;
+            object(&format!("{group}.policy.gloo.solo.io/v2"), kind, namespace, name, spec)
+        },
+    )
+}
+
+/// External authorization: policies for routes and Services, the servers, and the Service that is one by its name.
+fn ext_auth() -> impl Strategy<Value = Value> {
+    let server = (namespace(), name(), destination()).prop_map(|(namespace, name, destination)| {
+        let spec = json!({"destinationServer": destination});
+        object("admin.gloo.solo.io/v2", "ExtAuthServer", namespace, name, spec)
+    });
+    let service = namespace().prop_map(|namespace| {
+        let ports = json!([{"name": "grpc", "port": 8083}]);
+        let spec = json!({"selector": {"app": "auth"}, "ports": ports});
+        object("v1", "Service", namespace, "ext-auth-service", spec)
+    });
+    let targets = select(vec![
+        json!({}),
+        json!({"applyToRoutes": [{}]}),
+        json!({"applyToRoutes": [{"withDestinations": {}}]}),
+        json!({"applyToDestinations": [{"selector": {"labels": {"app": "y"}}}]}),
+        json!({"applyToDestinations": [{"selector": {"cluster": "c1"}, "port": {"number": 80}}]}),
+    ]);
+    let config = select(vec![
+        json!({"glooAuth": {"configs": [{"jwt": {}}]}}),
+        json!({"customAuth": {"contextExtensions": {"a": "b"}}}),
+        json!({}),
+    ]);
+    let policy = (namespace(), name(), targets, config, prop::option::of(reference())).prop_map(
+        |(namespace, name, mut spec, config, server)| {
+            spec["config"] = config;
+            if let Some(server) = server {
+                spec["config"]["server"] = server;
+            }
+            object("security.policy.gloo.solo.io/v2", "ExtAuthPolicy", namespace, name, spec)
+        },
+    );
+    prop_oneof![1 => server, 1 => service, 3 => policy]
+}
+
+/// Who may call what.
+fn access() -> impl Strategy<Value = Value> {
+    let clients = select(vec![
+        json!([{}]),
+        json!([{"serviceAccountSelector": {"namespace": "a"}}]),
+        json!([{"serviceAccountSelector": {"name": "x", "labels": {"app": "x"}}}]),
+        json!([{"serviceAccountSelector": {"workspace": "second"}}]),
+    ]);
+    let targets = select(vec![
+        json!({}),
+        json!({"applyToDestinations": [{"selector": {"labels": {"app": "y"}}}]}),
+        json!({"applyToWorkloads": [{"selector": {"labels": {"app": "y"}}}]}),
+        json!({"applyToWorkloads": [{}]}),
+    ]);
+    let tls = select(vec!["DISABLE", "PERMISSIVE", "STRICT"]);
+    (namespace(), name(), targets, clients, tls, any::<bool>()).prop_map(
+        |(namespace, name, targets, clients, tls, dry_run)| {
+            let authz = json!({"allowedClients": clients, "dryRun": dry_run});
+            let mut spec = json!({"config": {"authn": {"tlsMode": tls}, "authz": authz}});
+            spec.as_object_mut().unwrap().extend(targets.as_object().unwrap().clone());
+            object("security.policy.gloo.solo.io/v2", "AccessPolicy", namespace, name, spec)
+        },
+    )
+}
+
+/// What else decides about callers.
+fn account_or_network() -> impl Strategy<Value = Value> {
+    (namespace(), name(), any::<bool>()).prop_map(|(namespace, name, is_account)| {
+        if is_account {
+            object("v1", "ServiceAccount", namespace, name, json!({}))
+        } else {
+            let spec = json!({"provider": "CILIUM"});
+            object("internal.gloo.solo.io/v2", "DiscoveredCNI", "gloo-mesh", "cilium", spec)
+        }
+    })
+}
+
+/// Selectors of routes or Services, beside routes.
+fn select_targets() -> impl Strategy<Value = Value> {
+    (select_routes(), any::<bool>()).prop_map(|(mut spec, services)| {
+        if services {
+            spec["applyToDestinations"] = json!([{"selector": {"name": "y"}}]);
+        }
+        spec
+    })
+}
+
+fn phase() -> impl Strategy<Value = Value> {
+    select(vec![json!({}), json!({"preAuthz": {"priority": 1}}), json!({"postAuthz": {}})])
+}
+
+fn token_policy() -> impl Strategy<Value = Value> {
+    (namespace(), name(), select_targets(), phase(), destination(), 0..4_usize).prop_map(
+        |(namespace, name, mut spec, phase, keys, way)| {
+            let provider = match way {
+                0 => json!({"local": {"secretRef": {"key": "key"}}}),
+                1 => json!({"local": {"inline": json!({"kty": "oct", "k": "AA"}).to_string()}}),
+                _ => json!({"remote": {"url": "https://keys.mesh", "destinationRef": keys}}),
+            };
+            let claims = if way == 1 { json!([{"key": "a", "values": ["b"]}]) } else { json!([]) };
+            spec["config"] = json!({"providers": {"a": provider}, "phase": phase, "claims": claims});
+            object("security.policy.gloo.solo.io/v2", "JWTPolicy", namespace, name, spec)
+        },
+    )
+}
+
+/// Policies, what they name, and what names their servers.
+fn rate_limits() -> impl Strategy<Value = Value> {
+    let raw = json!({"rateLimits": [{"actions": [{"remoteAddress": {}}]}, {"setActions": [{"genericKey": {}}]}]});
+    let traffic_control = "trafficcontrol.policy.gloo.solo.io/v2";
+    let policy =
+        (namespace(), name(), select_targets(), phase(), reference(), reference(), prop::option::of(reference()))
+            .prop_map({
+                let raw = raw.clone();
+                move |(namespace, name, mut spec, phase, counted, settings, described)| {
+                    spec["config"] =
+                        json!({"phase": phase, "ratelimitServerConfig": counted, "serverSettings": settings});
+                    match described {
+                        Some(client) => spec["config"]["ratelimitClientConfig"] = client,
+                        None => spec["config"]["raw"] = raw.clone(),
+                    }
+                    object(traffic_control, "RateLimitPolicy", namespace, name, spec)
+                }
+            });
+    let client = (namespace(), name()).prop_map(move |(namespace, name)| {
+        object(traffic_control, "RateLimitClientConfig", namespace, name, json!({"raw": raw}))
+    });
+    let counted =
+        (namespace(), name(), prop::collection::vec(destination(), 0..3)).prop_map(|(namespace, name, servers)| {
+            let spec = json!({"destinationServers": servers, "raw": {"descriptors": [{"key": "remote_address"}]}});
+            object("admin.gloo.solo.io/v2", "RateLimitServerConfig", namespace, name, spec)
+        });
+    let settings = (namespace(), name(), destination(), any::<bool>()).prop_map(|(namespace, name, server, deny)| {
+        let spec = json!({"destinationServer": server, "denyOnFail": deny});
+        object("admin.gloo.solo.io/v2", "RateLimitServerSettings", namespace, name, spec)
+    });
+    prop_oneof![policy, client, counted, settings]
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
@@ -178,11 +388,12 @@ fn base() -> Fleet {
         let internal = "internal.gloo.solo.io/v2";
         objects.push(object(internal, "Mesh", "gloo-mesh", "istiod", json!({"trustDomain": cluster})));
         for (name, role) in [("x", "ingressgateway"), ("y-a", "eastwestgateway")] {
-            let ports = json!([{"name": "tls", "number": 15443}]);
+            let ports = json!([{"name": "tls", "number": 15443}, {"name": "https", "number": 16443}]);
             let spec = json!({"service": {"name": name, "namespace": "gateways"}, "workloadLabels": {"istio": role},
                 "externalAddresses": [{"address": format!("{name}.{cluster}.example.com"), "ports": ports}]});
             objects.push(object(internal, "DiscoveredGateway", "gloo-mesh", name, spec));
-            let ports = json!([{"name": "http", "port": 80, "targetPort": 8080}, {"name": "tls", "port": 15443}]);
+            let ports = json!([{"name": "http", "port": 80, "targetPort": 8080}, {"name": "tls", "port": 15443},
+                {"name": "https", "port": 16443}]);
             objects.push(object(
                 "v1",
                 "Service",
@@ -290,11 +501,15 @@ proptest! {
         for step in edits {
             step.iter().for_each(|edit| apply(&mut fleet, edit));
             let incremental = translator.translate(&forwards(&fleet));
-            let mut fresh = Translator::new(Options::default()).with_allocations(translator.allocations().clone());
+            let mut fresh = Translator::new(Options::default())
+                .with_allocations(translator.allocations().clone())
+                .with_last_accepted(translator.last_accepted().clone());
             let from_scratch = fresh.translate(&forwards(&fleet));
             prop_assert_eq!(bytes(&incremental), bytes(&from_scratch));
             prop_assert_eq!(&incremental.reports, &from_scratch.reports);
+            prop_assert_eq!(translator.last_accepted(), fresh.last_accepted());
             prop_assert_eq!(&incremental.outputs, &from_scratch.outputs);
+            prop_assert_eq!(translator.visibility(), fresh.visibility());
             let again = translator.translate(&forwards(&fleet));
             prop_assert_eq!(again.stats.recomputed, 0);
             for (cluster, snapshot) in &again.outputs {
@@ -320,12 +535,19 @@ proptest! {
         let translation = translator.translate(&forwards(&fleet));
         let mut published = 0;
         let mut units = BTreeSet::new();
+        let mut ruled = BTreeSet::new();
         for unit in translator.units() {
             prop_assert!(units.insert(unit.id.clone()), "{:?} twice", unit.id);
             prop_assert!(!unit.objects.is_empty());
             for object in &unit.objects {
                 published += 1;
                 prop_assert_eq!(&object.key().namespace, &unit.id.context.namespace);
+                // Istio merges the subsets of rules for one host, but only one of them may say more.
+                if object.key().gvk.kind == "DestinationRule" && !object.value()["spec"]["trafficPolicy"].is_null() {
+                    let host = object.value()["spec"]["host"].to_string();
+                    let place = (unit.id.context.cluster.clone(), object.key().namespace.clone(), host);
+                    prop_assert!(ruled.insert(place.clone()), "two rules for {:?}", place);
+                }
                 let labels = object.labels();
                 prop_assert_eq!(&labels["context.mesh.gloo.solo.io/cluster"], &unit.id.context.cluster);
                 prop_assert_eq!(&labels["context.mesh.gloo.solo.io/workspace"], &unit.id.context.workspace);

@@ -216,7 +216,7 @@ impl KindTypes {
     fn implementation(&self) -> String {
         let Self { kind, group, version, plural, .. } = self;
         format!(
-            "impl super::IstioKind for {kind} {{\n    \
+            "impl crate::OutputKind for {kind} {{\n    \
              const GROUP: &'static str = \"{group}\";\n    \
              const VERSION: &'static str = \"{version}\";\n    \
              const KIND: &'static str = \"{kind}\";\n    \

@@ -30,6 +30,9 @@ const ROLES: [(&str, &str); 3] = [
     ("istio-egressgateway", EGRESS),
 ];
 
+/// Where the workshops install what gateways ask about requests, and the Services of it.
+const ADDONS: (&str, [&str; 2]) = ("gloo-mesh-addons", ["ext-auth-service", "rate-limiter"]);
+
 /// Ports of those gateways: name, port, port of the pod. 15443 is where traffic from other clusters comes in.
 const PORTS: [(&str, u16, u16); 4] =
     [("http2", 80, 8080), ("https", 443, 8443), ("tls", 15443, 15443), ("https2", 16443, 16443)];
@@ -131,10 +134,12 @@ impl Scenario {
             if *cluster != management {
                 own.istio_version = Some("1.30.3".to_owned());
                 own.region = Some(format!("region-{}", index + 1).into());
+                added.extend(addons(documents, mentioned.get(*cluster)));
                 let roles = ROLES.into_iter().filter(|(_, role)| egress || *role != EGRESS);
                 for (number, (name, role)) in roles.enumerate() {
                     let key = gateway(documents, role).unwrap_or_else(|| {
-                        added.push(gateway_service(name, role));
+                        let labels = json!({"app": name, "istio": role});
+                        added.push(service(GATEWAYS, name, "LoadBalancer", &labels, &PORTS));
                         format!("{GATEWAYS}/{name}")
                     });
                     // Addresses for documentation (RFC 5737), one per gateway.
@@ -198,15 +203,83 @@ fn gateway(documents: &[Value], role: &str) -> Option<String> {
     Some(format!("{}/{}", metadata("namespace"), metadata("name")))
 }
 
-fn gateway_service(name: &str, role: &str) -> Value {
-    let ports: Vec<Value> = PORTS
+/// The Services of the charts in a cluster that has their namespace, but for those that people made themselves.
+fn addons(documents: &[Value], mentioned: Option<&BTreeSet<String>>) -> Vec<Value> {
+    let (namespace, names) = ADDONS;
+    let is_there = |kind: &str, name: &str| {
+        documents.iter().any(|document| document["kind"] == kind && document["metadata"]["name"] == name)
+    };
+    if !is_there("Namespace", namespace) && !mentioned.is_some_and(|names| names.contains(namespace)) {
+        return Vec::new();
+    }
+    let missing = names.into_iter().filter(|name| !is_there("Service", name));
+    missing.map(|name| service(namespace, name, "ClusterIP", &json!({"app": name}), &[("grpc", 8083, 8083)])).collect()
+}
+
+fn service(namespace: &str, name: &str, kind: &str, labels: &Value, ports: &[(&str, u16, u16)]) -> Value {
+    let ports: Vec<Value> = ports
         .iter()
         .map(|(name, port, target)| json!({"name": name, "port": port, "targetPort": target, "protocol": "TCP"}))
         .collect();
-    let labels = json!({"app": name, "istio": role});
     json!({
         "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": name, "namespace": GATEWAYS, "labels": labels},
-        "spec": {"type": "LoadBalancer", "selector": labels, "ports": ports},
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {"type": kind, "selector": labels, "ports": ports},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use meshrelay_snapshot::Name;
+
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_becomes_a_fleet_with_what_charts_would_have_brought() {
+        let scenario = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = scenario.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("scenario.json", r#"{"cluster_names": {"mgmt": "mgmt", "cluster1": "one"}, "other": 1}"#);
+        let files = ["mgmt/1.yaml", "revisions/cluster1/2.r1.yaml", "cluster1/3.yaml", "cluster1/4.yaml"];
+        let checkpoints = json!([{"lab": "Lab 1", "when": "before cleanup", "files": files}]);
+        write("checkpoints.json", &checkpoints.to_string());
+        let namespaces = json!([{"name": "shop"}, {"name": "gloo-mesh-addons"}, {"name": "team-*"}]);
+        let workspace = json!({"apiVersion": "admin.gloo.solo.io/v2", "kind": "Workspace",
+            "metadata": {"name": "w", "namespace": "gloo-mesh"},
+            "spec": {"workloadClusters": [{"name": "one", "namespaces": namespaces}]}});
+        write("mgmt/1.yaml", &workspace.to_string());
+        write("revisions/cluster1/2.r1.yaml", "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: x}}");
+        write("cluster1/2.yaml", "{apiVersion: v1, kind: ConfigMap, metadata: {name: later, namespace: x}}");
+        let own = service("edge", "in", "ClusterIP", &json!({"istio": "ingressgateway"}), &[("http", 80, 80)]);
+        write("cluster1/3.yaml", &own.to_string());
+        write("cluster1/4.yaml", "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: '${NAMESPACE}'}}");
+
+        let scenarios = Scenario::below(scenario.path()).unwrap();
+        let checkpoint = &scenarios[0].checkpoints[0];
+        assert_eq!(checkpoint.title(), "Lab 1 (before cleanup)");
+        let into = tempfile::tempdir().unwrap();
+        let LoadedFleet { fleet, problems } = scenarios[0].fleet(checkpoint, into.path()).unwrap();
+        assert!(problems.is_empty(), "{problems:?}");
+        let objects = |cluster: &str| -> Vec<String> {
+            let snapshot = &fleet.clusters[&Name::from(cluster)];
+            snapshot
+                .sorted()
+                .into_iter()
+                .map(|object| format!("{} {}", object.key().gvk.kind, object.key().name))
+                .collect()
+        };
+        assert_eq!(objects("mgmt"), ["Namespace gloo-mesh", "Workspace w"]);
+        let expected = ["ConfigMap c", "Namespace edge", "Namespace gloo-mesh-addons", "Namespace istio-gateways"];
+        assert_eq!(objects("one")[..4], expected);
+        let expected =
+            ["in", "ext-auth-service", "rate-limiter", "istio-eastwestgateway"].map(|name| format!("Service {name}"));
+        assert_eq!(objects("one")[6..], expected);
+        let addresses = &fleet.settings.clusters[&Name::from("one")].addresses;
+        let expected = ["edge/in", "istio-gateways/istio-eastwestgateway"];
+        assert_eq!(addresses.keys().collect::<Vec<_>>(), expected);
+        assert_eq!(fleet.settings.clusters[&Name::from("mgmt")], ClusterSettings::default());
+    }
 }

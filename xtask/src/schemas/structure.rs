@@ -230,3 +230,67 @@ fn is_cidr(text: &str) -> bool {
         length.parse::<u8>().is_ok_and(|length| length <= most)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn problems(schema: Value, value: Value) -> Vec<String> {
+        let schema = json!({"type": "object", "properties": {"spec": schema}});
+        let object = json!({"apiVersion": "x/v1", "kind": "X", "metadata": {"name": "x"}, "spec": value});
+        Check::default().object(&schema, &object)
+    }
+
+    #[test]
+    fn each_keyword_can_fail_and_hold() {
+        let either = json!({"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
+            "oneOf": [{"required": ["a"]}, {"required": ["b"]}]});
+        let map = json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+            "items": {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "string"}}}});
+        let set = json!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}});
+        let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        let cases = [
+            (json!({"type": "string", "nullable": true}), json!(null), ""),
+            (json!({"type": "string"}), json!(null), "null is not allowed"),
+            (json!({"x-kubernetes-int-or-string": true}), json!("50%"), ""),
+            (json!({"x-kubernetes-int-or-string": true}), json!(1.5), "expected integer or string, found 1.5"),
+            (json!({"type": "integer"}), json!(2.0), ""),
+            (json!({"type": "integer", "format": "int32"}), json!(3_000_000_000_u32), "3000000000 is too large"),
+            (json!({"type": "integer", "minimum": 0}), json!(-1), "-1 is too small"),
+            (json!({"type": "string", "pattern": "^a+$"}), json!("aab"), "\"aab\" does not match ^a+$"),
+            (json!({"type": "string", "maxLength": 2}), json!("äöü"), "expected at most 2 characters, found 3"),
+            (json!({"type": "string", "format": "cidr"}), json!("10.0.0.0/8"), ""),
+            (json!({"type": "string", "format": "cidr"}), json!("10.0.0.0/40"), "expected an IP address with"),
+            (json!({"type": "array", "minItems": 1, "items": {}}), json!([]), "expected at least 1 items, found 0"),
+            (either.clone(), json!({"a": "1"}), ""),
+            (either.clone(), json!({}), "expected exactly one of"),
+            (either, json!({"a": "1", "b": "2"}), "expected exactly one of"),
+            (json!({"type": "string", "not": {"enum": ["x"]}}), json!("x"), "must not be"),
+            (json!({"type": "string", "anyOf": [{"enum": ["x"]}, {"maxLength": 1}]}), json!("y"), ""),
+            (json!({"type": "string", "anyOf": [{"enum": ["x"]}, {"maxLength": 1}]}), json!("yy"), "expected one of"),
+            (json!({"type": "string", "allOf": [{"enum": ["x"]}, {"maxLength": 1}]}), json!("y"), "expected all of"),
+            (map.clone(), json!([{"k": "1", "v": "a"}, {"k": "2", "v": "a"}]), ""),
+            (map, json!([{"k": "1", "v": "a"}, {"k": "1", "v": "b"}]), "k=\"1\" is there twice"),
+            (set, json!(["a", "a"]), "\"a\" is there twice"),
+            (open, json!({"any": 1}), ""),
+        ];
+        for (schema, value, expected) in cases {
+            let found = problems(schema.clone(), value.clone());
+            match expected {
+                "" => assert!(found.is_empty(), "{schema} {value}: {found:?}"),
+                _ => assert!(
+                    found.len() == 1 && found[0].starts_with(&format!("spec: {expected}")),
+                    "{schema} {value}: {found:?}"
+                ),
+            }
+        }
+        let closed = json!({"type": "object", "properties": {"a": {"type": "object", "additionalProperties": {"type": "string"}}}});
+        assert_eq!(problems(closed.clone(), json!({"a": {"x": "y"}})), [] as [&str; 0]);
+        assert_eq!(
+            problems(closed, json!({"a": {"x": 1}, "b": 2})),
+            ["spec.a.x: expected string, found 1", "spec.b: no such field"]
+        );
+    }
+}

@@ -134,7 +134,7 @@ pub struct Condition {
     pub values: Vec<String>,
 }
 
-impl super::IstioKind for AuthorizationPolicy {
+impl crate::OutputKind for AuthorizationPolicy {
     const GROUP: &'static str = "security.istio.io";
     const VERSION: &'static str = "v1beta1";
     const KIND: &'static str = "AuthorizationPolicy";

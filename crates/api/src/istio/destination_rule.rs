@@ -294,7 +294,7 @@ pub struct TunnelSettings {
     pub target_port: u32,
 }
 
-impl super::IstioKind for DestinationRule {
+impl crate::OutputKind for DestinationRule {
     const GROUP: &'static str = "networking.istio.io";
     const VERSION: &'static str = "v1beta1";
     const KIND: &'static str = "DestinationRule";

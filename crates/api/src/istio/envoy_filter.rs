@@ -276,7 +276,7 @@ pub enum PatchOperation {
     Replace,
 }
 
-impl super::IstioKind for EnvoyFilter {
+impl crate::OutputKind for EnvoyFilter {
     const GROUP: &'static str = "networking.istio.io";
     const VERSION: &'static str = "v1alpha3";
     const KIND: &'static str = "EnvoyFilter";

@@ -46,7 +46,7 @@ pub struct Port {
     pub target_port: Option<u32>,
 }
 
-impl super::IstioKind for Gateway {
+impl crate::OutputKind for Gateway {
     const GROUP: &'static str = "networking.istio.io";
     const VERSION: &'static str = "v1beta1";
     const KIND: &'static str = "Gateway";

@@ -3,7 +3,7 @@
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use crate::Metadata;
+use crate::{Metadata, OutputKind};
 
 pub mod authorization_policy;
 pub mod destination_rule;
@@ -30,18 +30,6 @@ pub use virtual_service::VirtualService;
 pub use workload_entry::WorkloadEntry;
 pub use workload_group::WorkloadGroup;
 
-/// The `spec` of an Istio kind.
-pub trait IstioKind: Serialize {
-    /// API group.
-    const GROUP: &'static str;
-    /// API version in which we write the kind.
-    const VERSION: &'static str;
-    /// Name of the kind.
-    const KIND: &'static str;
-    /// Name of the resource in paths of the Kubernetes API.
-    const PLURAL: &'static str;
-}
-
 /// An Istio object; serializing it gives the manifest.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IstioObject<S> {
@@ -51,7 +39,7 @@ pub struct IstioObject<S> {
     pub spec: S,
 }
 
-impl<S: IstioKind> Serialize for IstioObject<S> {
+impl<S: OutputKind> Serialize for IstioObject<S> {
     fn serialize<Out: Serializer>(&self, serializer: Out) -> Result<Out::Ok, Out::Error> {
         let mut object = serializer.serialize_struct("IstioObject", 4)?;
         object.serialize_field("apiVersion", &format_args!("{}/{}", S::GROUP, S::VERSION))?;

@@ -40,7 +40,7 @@ pub enum MutualTlsMode {
     Strict,
 }
 
-impl super::IstioKind for PeerAuthentication {
+impl crate::OutputKind for PeerAuthentication {
     const GROUP: &'static str = "security.istio.io";
     const VERSION: &'static str = "v1beta1";
     const KIND: &'static str = "PeerAuthentication";

@@ -65,7 +65,7 @@ pub struct ClaimToHeader {
     pub header: String,
 }
 
-impl super::IstioKind for RequestAuthentication {
+impl crate::OutputKind for RequestAuthentication {
     const GROUP: &'static str = "security.istio.io";
     const VERSION: &'static str = "v1beta1";
     const KIND: &'static str = "RequestAuthentication";

@@ -65,7 +65,7 @@ pub enum Resolution {
     DynamicDns,
 }
 
-impl super::IstioKind for ServiceEntry {
+impl crate::OutputKind for ServiceEntry {
     const GROUP: &'static str = "networking.istio.io";
     const VERSION: &'static str = "v1beta1";
     const KIND: &'static str = "ServiceEntry";

@@ -103,7 +103,7 @@ pub enum OutboundTrafficPolicyMode {
     AllowAny,
 }
 
-impl super::IstioKind for Sidecar {
+impl crate::OutputKind for Sidecar {
     const GROUP: &'static str = "networking.istio.io";
     const VERSION: &'static str = "v1beta1";
     const KIND: &'static str = "Sidecar";

@@ -367,7 +367,7 @@ pub struct TlsMatchAttributes {
     pub source_namespace: Option<String>,
 }
 
-impl super::IstioKind for VirtualService {
+impl crate::OutputKind for VirtualService {
     const GROUP: &'static str = "networking.istio.io";
     const VERSION: &'static str = "v1beta1";
     const KIND: &'static str = "VirtualService";

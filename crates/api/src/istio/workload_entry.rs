@@ -5,7 +5,7 @@
 
 pub use super::shared::WorkloadEntry;
 
-impl super::IstioKind for WorkloadEntry {
+impl crate::OutputKind for WorkloadEntry {
     const GROUP: &'static str = "networking.istio.io";
     const VERSION: &'static str = "v1beta1";
     const KIND: &'static str = "WorkloadEntry";

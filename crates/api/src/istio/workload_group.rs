@@ -97,7 +97,7 @@ pub struct TcpHealthCheck {
     pub port: u32,
 }
 
-impl super::IstioKind for WorkloadGroup {
+impl crate::OutputKind for WorkloadGroup {
     const GROUP: &'static str = "networking.istio.io";
     const VERSION: &'static str = "v1beta1";
     const KIND: &'static str = "WorkloadGroup";

@@ -14,15 +14,16 @@ use meshrelay_snapshot::{Name, Object, ObjectKey, Snapshot};
 use self::outputs::Outputs;
 use self::reports::ReportBook;
 use crate::input::{Cache, ClusterInput};
+use crate::model::visibility::{self, Visibility};
 use crate::model::{Model, Topology, baseline};
 use crate::reads::{Changes, Reads, recorded};
 use crate::report::Notes;
-use crate::unit::{Batch, BatchId, ParentInput};
+use crate::unit::{Batch, BatchId, ParentInput, Tree};
 use crate::units::Stages;
 use crate::vip::Allocations;
-use crate::{Inputs, Options, Stats, Translation, Unit};
-use stage::{Event, Origin};
-pub(crate) use stage::{Gathering, Round, Stage, Step};
+use crate::{Inputs, LastAccepted, Options, ResourceRef, Stats, Translation, Unit, UnitKind};
+use stage::Origin;
+pub(crate) use stage::{Event, Gathering, Round, Stage, Step};
 
 /// Translates, and remembers what it did.
 #[derive(Debug, Default)]
@@ -32,9 +33,12 @@ pub struct Translator {
     management: Name,
     clusters: BTreeMap<Name, (Arc<Snapshot>, Arc<ClusterInput>)>,
     topology: Option<(Arc<Topology>, Reads)>,
-    baseline: BTreeMap<Name, Reads>,
+    baseline: BTreeMap<(&'static str, Name), Reads>,
     stages: Stages,
     allocations: Allocations,
+    last_accepted: LastAccepted,
+    /// The root tables of which output is remembered, and whether nothing is wrong with them now.
+    trees: BTreeMap<ResourceRef, bool>,
     memo: BTreeMap<BatchId, Vec<Unit>>,
     units: usize,
     outputs: Outputs,
@@ -54,6 +58,20 @@ impl Translator {
         self
     }
 
+    /// Starts from what trees of tables last gave before something went wrong with them, so that they give it still
+    /// after a restart.
+    #[must_use]
+    pub fn with_last_accepted(mut self, last_accepted: LastAccepted) -> Self {
+        self.last_accepted = last_accepted;
+        self
+    }
+
+    /// What trees of tables last gave while nothing was wrong with them. Persist it before the outputs of the
+    /// translation that it comes from are published.
+    pub fn last_accepted(&self) -> &LastAccepted {
+        &self.last_accepted
+    }
+
     /// The virtual addresses in use after the last translation. Persist them before its outputs are published.
     pub fn allocations(&self) -> &Allocations {
         &self.allocations
@@ -62,6 +80,13 @@ impl Translator {
     /// All units of the last translation that have output, in the order of parents.
     pub fn units(&self) -> impl Iterator<Item = &Unit> {
         self.memo.values().flatten()
+    }
+
+    /// Who owns and sees what in the fleet of the last translation. Made when it is asked for.
+    pub fn visibility(&self) -> Visibility {
+        let Some((topology, _)) = &self.topology else { return Visibility::default() };
+        let clusters = self.clusters.iter().map(|(name, (_, input))| (name.clone(), Arc::clone(input))).collect();
+        Visibility::of(&Model::new(clusters, Arc::clone(topology)))
     }
 
     /// Translates the fleet. Only what depends on a change since the last call is resolved and translated again.
@@ -73,8 +98,11 @@ impl Translator {
         let model = Model::new(clusters, topology);
         let mut round = Round { model: &model, changes, everything, events: Vec::new() };
         self.note_baseline(&mut round);
-        self.stages.update(&mut round, &mut self.allocations);
+        self.stages.update(&mut round, &mut self.allocations, &self.last_accepted);
         let recomputed = self.take(round.events);
+        // A cluster that is not there may come back, with its tables as they were.
+        let (trees, clusters) = (&self.trees, &self.clusters);
+        self.last_accepted.retain(|root| trees.contains_key(root) || !clusters.contains_key(&root.cluster));
         let (outputs, contested) = self.outputs.publish(self.clusters.keys());
         for id in contested {
             self.reports.touch(&Origin::Translated(id));
@@ -144,20 +172,24 @@ impl Translator {
 
     /// Says what there is to say about resources as such.
     fn note_baseline(&mut self, round: &mut Round<'_>) {
-        let origin = |cluster: &Name| Origin::Cluster("baseline", cluster.clone());
+        type Noting = fn(&Model, &ClusterInput, &mut Notes);
+        let notings: [(&'static str, Noting); 2] = [("baseline", baseline::note), ("sharing", visibility::count)];
         let clusters = &round.model.clusters;
-        let gone: Vec<Name> =
-            self.baseline.keys().filter(|cluster| !clusters.contains_key(*cluster)).cloned().collect();
-        for cluster in gone {
-            self.baseline.remove(&cluster);
-            self.reports.replace(origin(&cluster), Notes::default());
+        let is_gone = |(_, cluster): &&(&'static str, Name)| !clusters.contains_key(cluster);
+        let gone: Vec<_> = self.baseline.keys().filter(is_gone).cloned().collect();
+        for (name, cluster) in gone {
+            self.baseline.remove(&(name, cluster.clone()));
+            self.reports.replace(Origin::Cluster(name, cluster), Notes::default());
         }
         for (cluster, input) in clusters {
-            if self.baseline.get(cluster).is_none_or(|reads| round.touches(reads)) {
-                let mut notes = Notes::default();
-                let ((), reads) = recorded(|| baseline::note(round.model, input, &mut notes));
-                self.baseline.insert(cluster.clone(), reads);
-                self.reports.replace(origin(cluster), notes);
+            for (name, note) in notings {
+                let key = (name, cluster.clone());
+                if self.baseline.get(&key).is_none_or(|reads| round.touches(reads)) {
+                    let mut notes = Notes::default();
+                    let ((), reads) = recorded(|| note(round.model, input, &mut notes));
+                    self.baseline.insert(key, reads);
+                    self.reports.replace(Origin::Cluster(name, cluster.clone()), notes);
+                }
             }
         }
     }
@@ -170,6 +202,7 @@ impl Translator {
                 Event::Noted(origin, notes) => self.reports.replace(origin, notes),
                 Event::Changed(parent) => changed.push(parent),
                 Event::Gone(id) => {
+                    self.forget_tree(&id);
                     if let Some(before) = self.memo.remove(&id) {
                         self.units -= before.len();
                         self.outputs.replace(&before, &[]);
@@ -182,10 +215,36 @@ impl Translator {
         for parents in changed.chunks(AT_ONCE) {
             for (parent, batch) in parents.iter().zip(translate(parents)) {
                 recomputed += batch.units.len();
+                self.remember_tree(&**parent, &batch);
                 self.remember(parent.id(), batch);
             }
         }
         recomputed
+    }
+
+    /// Remembers what a tree gives, if nothing is wrong with it.
+    fn remember_tree(&mut self, parent: &dyn ParentInput, batch: &Batch) {
+        let (kind, root) = parent.id();
+        if kind == UnitKind::RouteTable {
+            self.trees.remove(&root);
+            if let Some(tree) = parent.tree() {
+                self.trees.insert(root.clone(), matches!(tree, Tree::Accepted(_)));
+                if let Tree::Accepted(targets) = tree {
+                    self.last_accepted.remember_targets(&root, targets);
+                }
+            }
+        }
+        if self.trees.get(&root) == Some(&true) {
+            self.last_accepted.remember(&root, kind, batch);
+        }
+    }
+
+    fn forget_tree(&mut self, (kind, root): &BatchId) {
+        if *kind == UnitKind::RouteTable {
+            self.trees.remove(root);
+        } else if self.trees.get(root) == Some(&true) {
+            self.last_accepted.remember(root, *kind, &Batch::default());
+        }
     }
 
     fn remember(&mut self, id: BatchId, batch: Batch) {

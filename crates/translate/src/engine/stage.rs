@@ -202,6 +202,13 @@ impl<V: ParentInput + 'static> Gathering<V> {
     }
 }
 
+impl<V: ParentInput + 'static> Gathering<V> {
+    /// All parents, in order.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Arc<V>> {
+        self.stage.values()
+    }
+}
+
 /// The result of a step that is no parent, remembered.
 #[derive(Debug)]
 pub(crate) struct Step<T> {

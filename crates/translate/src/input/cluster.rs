@@ -155,6 +155,13 @@ impl ClusterInput {
         &self.written
     }
 
+    /// Those of one kind that cannot be read.
+    pub(crate) fn unreadable_of(&self, kind: &'static str) -> impl Iterator<Item = &Arc<Object>> {
+        record(self.place, Thing::Kind(kind));
+        let unreadable = self.written.iter().filter(|(_, problem)| problem.unreadable.is_some());
+        unreadable.map(|(object, _)| object).filter(move |object| object.key().gvk.kind == kind)
+    }
+
     /// Other objects that cannot be read.
     pub(crate) fn unreadable(&self) -> &[(Arc<Object>, Problem)] {
         record(self.place, Thing::Kind(ANYTHING));

@@ -42,6 +42,10 @@ impl ServicePort {
     }
 }
 
+/// A ServiceAccount has no `spec`: its name and labels are all that is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct ServiceAccountSpec {}
+
 /// `spec` of a Deployment, StatefulSet or DaemonSet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

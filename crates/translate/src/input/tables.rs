@@ -2,21 +2,27 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meshrelay_api::admin::{
-    KubernetesClusterSpec, RateLimitServerConfigSpec, RateLimitServerSettingsSpec, WorkspaceSettingsSpec, WorkspaceSpec,
+    ExtAuthServerSpec, KubernetesClusterSpec, RateLimitServerConfigSpec, RateLimitServerSettingsSpec,
+    WorkspaceSettingsSpec, WorkspaceSpec,
 };
 use meshrelay_api::internal::{DiscoveredGatewaySpec, MeshSpec};
 use meshrelay_api::networking::{
     ExternalEndpointSpec, ExternalServiceSpec, RouteTableSpec, VirtualDestinationSpec, VirtualGatewaySpec,
 };
-use meshrelay_api::resilience::{FaultInjectionPolicySpec, RetryTimeoutPolicySpec};
-use meshrelay_api::security::{CorsPolicySpec, JwtPolicySpec};
-use meshrelay_api::traffic_control::{
-    HeaderManipulationPolicySpec, MirrorPolicySpec, RateLimitClientConfigSpec, RateLimitPolicySpec,
+use meshrelay_api::resilience::{
+    ConnectionPolicySpec, FailoverPolicySpec, FaultInjectionPolicySpec, OutlierDetectionPolicySpec,
+    RetryTimeoutPolicySpec,
 };
+use meshrelay_api::security::{ClientTlsPolicySpec, CorsPolicySpec, ExtAuthPolicySpec, JwtPolicySpec};
+use meshrelay_api::traffic_control::{
+    HeaderManipulationPolicySpec, LoadBalancerPolicySpec, MirrorPolicySpec, RateLimitClientConfigSpec,
+    RateLimitPolicySpec,
+};
+use meshrelay_api::{resilience, security};
 use meshrelay_snapshot::{Name, Object};
 
 use super::cluster::Problem;
-use super::kube::ServiceSpec;
+use super::kube::{ServiceAccountSpec, ServiceSpec};
 use super::{Cache, ClusterInput, Decode, Input, Ours, Theirs};
 use crate::reads::{Place, Thing, record};
 
@@ -99,8 +105,10 @@ macro_rules! tables {
 #[rustfmt::skip]
 tables! {
     services: "" "Service" Theirs<ServiceSpec>;
+    service_accounts: "" "ServiceAccount" Theirs<ServiceAccountSpec>;
     meshes: "internal.gloo.solo.io" "Mesh" Ours<MeshSpec>;
     gateways: "internal.gloo.solo.io" "DiscoveredGateway" Ours<DiscoveredGatewaySpec>;
+    cnis: "internal.gloo.solo.io" "DiscoveredCNI" Ours<meshrelay_api::internal::DiscoveredCniSpec>;
     clusters: "admin.gloo.solo.io" "KubernetesCluster" Ours<KubernetesClusterSpec>;
     workspaces: "admin.gloo.solo.io" "Workspace" Ours<WorkspaceSpec>;
     settings: "admin.gloo.solo.io" "WorkspaceSettings" Ours<WorkspaceSettingsSpec>;
@@ -111,7 +119,16 @@ tables! {
     external_endpoints: "networking.gloo.solo.io" "ExternalEndpoint" Ours<ExternalEndpointSpec>;
     fault_injection_policies: "resilience.policy.gloo.solo.io" "FaultInjectionPolicy" Ours<FaultInjectionPolicySpec>;
     retry_timeout_policies: "resilience.policy.gloo.solo.io" "RetryTimeoutPolicy" Ours<RetryTimeoutPolicySpec>;
+    failover_policies: "resilience.policy.gloo.solo.io" "FailoverPolicy" Ours<FailoverPolicySpec>;
+    outlier_detection_policies: "resilience.policy.gloo.solo.io" "OutlierDetectionPolicy" Ours<OutlierDetectionPolicySpec>;
+    connection_policies: "resilience.policy.gloo.solo.io" "ConnectionPolicy" Ours<ConnectionPolicySpec>;
+    client_tls_policies: "security.policy.gloo.solo.io" "ClientTLSPolicy" Ours<ClientTlsPolicySpec>;
+    load_balancer_policies: "trafficcontrol.policy.gloo.solo.io" "LoadBalancerPolicy" Ours<LoadBalancerPolicySpec>;
+    trim_proxy_config_policies: "resilience.policy.gloo.solo.io" "TrimProxyConfigPolicy" Ours<resilience::TrimProxyConfigPolicySpec>;
+    access_policies: "security.policy.gloo.solo.io" "AccessPolicy" Ours<security::AccessPolicySpec>;
     cors_policies: "security.policy.gloo.solo.io" "CORSPolicy" Ours<CorsPolicySpec>;
+    ext_auth_servers: "admin.gloo.solo.io" "ExtAuthServer" Ours<ExtAuthServerSpec>;
+    ext_auth_policies: "security.policy.gloo.solo.io" "ExtAuthPolicy" Ours<ExtAuthPolicySpec>;
     header_manipulation_policies: "trafficcontrol.policy.gloo.solo.io" "HeaderManipulationPolicy" Ours<HeaderManipulationPolicySpec>;
     jwt_policies: "security.policy.gloo.solo.io" "JWTPolicy" Ours<JwtPolicySpec>;
     mirror_policies: "trafficcontrol.policy.gloo.solo.io" "MirrorPolicy" Ours<MirrorPolicySpec>;

@@ -5,18 +5,21 @@ pub(crate) mod baseline;
 mod entry_points;
 mod glob;
 mod mesh;
+mod principals;
 mod settings;
 mod sharing;
+pub(crate) mod visibility;
 mod workspaces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use meshrelay_snapshot::Name;
+use meshrelay_snapshot::{Name, Object};
 
 use entry_points::EntryPoints;
 pub(crate) use entry_points::{Entry, EntryAddress, EntryPoint, EntryPort, service_of};
+pub(crate) use principals::{Pods, Principals};
 pub(crate) use sharing::{Shareable, Sharing, Viewer};
 use workspaces::Owners;
 pub(crate) use workspaces::Workspace;
@@ -125,6 +128,17 @@ impl Topology {
         viewers
     }
 
+    /// The workspaces that an object is shared with, by name.
+    pub(crate) fn importers<'a, T>(
+        &'a self,
+        kind: Shareable,
+        cluster: &'a Name,
+        object: &'a Input<T>,
+        owner: &Workspace,
+    ) -> impl Iterator<Item = &'a Name> {
+        self.sharing.importers(kind, cluster, &object.object, &owner.name)
+    }
+
     /// Whether a workspace sees an object that `owner` owns.
     pub(crate) fn sees<T>(
         &self,
@@ -134,8 +148,19 @@ impl Topology {
         object: &Input<T>,
         owner: &Workspace,
     ) -> bool {
-        workspace.name == owner.name
-            || self.sharing.is_shared(kind, cluster, &object.object, &owner.name, &workspace.name)
+        self.sees_object(workspace, kind, cluster, &object.object, owner)
+    }
+
+    /// As [`sees`](Self::sees), for an object that may be unreadable.
+    pub(crate) fn sees_object(
+        &self,
+        workspace: &Workspace,
+        kind: Shareable,
+        cluster: &Name,
+        object: &Object,
+        owner: &Workspace,
+    ) -> bool {
+        workspace.name == owner.name || self.sharing.is_shared(kind, cluster, object, &owner.name, &workspace.name)
     }
 
     /// Where traffic for the hosts of a workspace enters a cluster; `None` if it cannot.

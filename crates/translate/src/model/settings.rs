@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use meshrelay_api::admin::{EastWestGatewaySelector, Federation, WorkspaceObjectSelector, WorkspaceSettingsSpec};
+use meshrelay_api::admin::{
+    EastWestGatewaySelector, Federation, ServiceIsolation, WorkspaceObjectSelector, WorkspaceSettingsSpec,
+};
 use meshrelay_api::client_mode::ClientMode;
 use meshrelay_snapshot::Name;
 
@@ -25,7 +27,24 @@ pub(crate) struct Settings {
     /// Where `east_west_gateways` is written.
     pub(crate) east_west_source: Option<ResourceRef>,
     pub(crate) federation: Option<Federation>,
+    /// Where `federation` is written.
+    pub(crate) federation_source: Option<ResourceRef>,
     pub(crate) client_mode: Option<ClientMode>,
+    isolation: Option<ServiceIsolation>,
+    /// Whether sidecars know no destination but those that something adds.
+    pub(crate) trims_all: bool,
+}
+
+impl Settings {
+    /// How the workspace's services are isolated; `None` if they are not.
+    pub(crate) fn isolation(&self) -> Option<&ServiceIsolation> {
+        self.isolation.as_ref().filter(|isolation| isolation.enabled)
+    }
+
+    /// Whether sidecars know the destinations that the workspace owns or imports, and no others.
+    pub(crate) fn trims_to_visible(&self) -> bool {
+        self.isolation().is_some_and(|isolation| isolation.trim_proxy_config == Some(true))
+    }
 }
 
 type SettingsInput = Input<Ours<WorkspaceSettingsSpec>>;
@@ -55,11 +74,6 @@ pub(super) fn resolve(
     {
         let text = "importFrom and exportTo of the global settings have no effect: write them in each workspace's own";
         notes.say(&global.reference(cluster), Severity::Warning, Code::SettingsIgnored, text);
-    }
-    let mut of_all = by_workspace.values().flatten().copied().collect::<Vec<_>>();
-    of_all.extend(global);
-    for (cluster, settings) in of_all {
-        note_untranslated(&settings.reference(cluster), settings, notes);
     }
     for workspace in workspaces.values_mut() {
         let mut own = by_workspace.remove(&workspace.name).unwrap_or_default();
@@ -93,24 +107,18 @@ fn merge(own: Option<(&Name, &SettingsInput)>, global: Option<(&Name, &SettingsI
             }
             if options.federation.is_some() {
                 merged.federation.clone_from(&options.federation);
+                merged.federation_source = Some(source.clone());
             }
             if options.virtual_dest_client_mode.is_some() {
                 merged.client_mode.clone_from(&options.virtual_dest_client_mode);
             }
+            if options.service_isolation.is_some() {
+                merged.isolation.clone_from(&options.service_isolation);
+            }
+            // A bool without presence: what is not set does not override.
+            merged.trims_all |= options.trim_all_proxy_config;
         }
         merged.sources.push(source);
     }
     merged
-}
-
-fn note_untranslated(source: &ResourceRef, settings: &SettingsInput, notes: &mut Notes) {
-    let Some(options) = &settings.spec.options else { return };
-    let isolated = options.service_isolation.as_ref().is_some_and(|isolation| isolation.enabled);
-    for (set, field) in [(isolated, "serviceIsolation"), (options.trim_all_proxy_config, "trimAllProxyConfig")] {
-        if set {
-            let text =
-                format!("spec.options.{field}: not translated yet: services stay open to all callers of the mesh");
-            notes.say(source, Severity::Warning, Code::NotTranslated, text);
-        }
-    }
 }

@@ -3,6 +3,7 @@
 //! Policies have no units of their own. They change what is made of the routes, destinations and workloads that they
 //! select.
 
+pub(crate) mod destinations;
 pub(crate) mod routes;
 mod selectors;
 

@@ -99,6 +99,10 @@ codes! {
     Unreachable = "MR0544",
     /// The identities of a service's workloads are not known, so that clients do not check them.
     NoIdentity = "MR0545",
+    /// Traffic to an external service has to leave through gateways, and none of them can be used.
+    EgressClosed = "MR0546",
+    /// Settings federate Services, and a selector selects none that its workspace owns.
+    NothingFederated = "MR0547",
     /// No endpoint is selected for an external service.
     NoEndpoint = "MR0550",
     /// A policy selects a target for which an older policy of its kind holds; it holds for its other targets.
@@ -117,6 +121,40 @@ codes! {
     TooManyRoutes = "MR0573",
     /// No root table delegates to a table without hosts.
     NotDelegated = "MR0574",
+    /// The same proxies serve a host for several root tables.
+    HostShared = "MR0575",
+    /// Something is wrong with a tree of tables that is to be kept as it last was right.
+    Frozen = "MR0576",
+    /// An entry of a policy allows callers that are not known, and so allows nobody.
+    NoClient = "MR0580",
+    /// Policies say different things about connections to the same pods, and Istio applies one of them only.
+    TlsOverlap = "MR0581",
+    /// A port of a Service leads to a port of its pods by name, and no known workload has that name.
+    UnknownTargetPort = "MR0582",
+    /// Part of an access policy has no effect, because its workspace is isolated.
+    Isolated = "MR0583",
+    /// The pods of a workload that is to be trimmed cannot be told from those of one that is not.
+    TrimOverlap = "MR0584",
+    /// No external auth server can be reached where a policy needs one; its routes are closed.
+    NoAuthServer = "MR0585",
+    /// Services behind one external auth server differ in name or namespace; only some know what a policy asks.
+    AuthServersDiffer = "MR0586",
+    /// A policy about requests selects a port that does not speak HTTP, or does not say so.
+    NotHttp = "MR0587",
+    /// There is no rate limit server that proxies reach.
+    NoRateLimitServer = "MR0588",
+    /// A policy does not have another route chosen, because external authorization that the route demands came before.
+    RouteKept = "MR0589",
+    /// A policy selects a kind of destination for which it cannot hold.
+    WrongTarget = "MR0590",
+    /// Failover is set up for a destination whose failing endpoints nobody notices.
+    NoOutlierDetection = "MR0591",
+    /// TLS other than that of the mesh is asked for where traffic goes to other clusters.
+    TlsAcrossClusters = "MR0592",
+    /// A rate limit policy limits nothing: what is counted, or how requests are described, is missing.
+    NothingLimited = "MR0595",
+    /// Services behind one rate limit server differ in name or namespace, so that only the first counts.
+    RateLimitServersDiffer = "MR0596",
 }
 
 impl Code {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use meshrelay_snapshot::Name;
 use serde::Serialize;
 
-use super::{Code, Reports, ResourceReport, Severity};
+use super::{BELOW, Code, Reports, ResourceReport, Severity};
 use crate::ResourceRef;
 
 /// Reports as they are shown and written to files.
@@ -86,7 +86,13 @@ impl ReportDocument {
                 .map(|(name, worst)| (name.clone(), super::approval(*worst).to_string()))
                 .collect(),
             messages: messages.collect(),
-            counters: report.counters.clone(),
+            // Those that lie deeper are kept for statuses.
+            counters: report
+                .counters
+                .iter()
+                .filter(|(field, _)| !field.contains(BELOW))
+                .map(|(field, number)| (*field, *number))
+                .collect(),
             counters_by_kind,
             references: report.references.iter().map(|(field, to)| (*field, to.to_string())).collect(),
             outputs: report.shaped.iter().map(|(cluster, key)| ResourceRef::new(cluster, key).to_string()).collect(),

@@ -97,6 +97,23 @@ impl Notes {
         self.on(resource).references.insert(field, to);
     }
 
+    /// The findings about a resource that are more than warnings.
+    pub(crate) fn faults(&self, resource: &ResourceRef) -> impl Iterator<Item = &str> {
+        let messages = self.0.get(resource).into_iter().flat_map(|fragment| fragment.messages.keys());
+        messages.filter(|(severity, ..)| *severity > Severity::Warning).map(|(.., text)| text.as_str())
+    }
+
+    /// The resources that had a part in a generated object.
+    pub(crate) fn shapers(&self, output: &OutputRef) -> BTreeSet<ResourceRef> {
+        let shapers = self.0.iter().filter(|(_, fragment)| fragment.shaped.contains(output));
+        shapers.map(|(resource, _)| resource.clone()).collect()
+    }
+
+    /// Takes back all that was said of generated objects.
+    pub(crate) fn forget_outputs(&mut self) {
+        self.0.values_mut().for_each(|fragment| fragment.shaped.clear());
+    }
+
     /// The resource had a part in a generated object.
     pub(crate) fn shaped(&mut self, resource: &ResourceRef, output: OutputRef) {
         self.on(resource).shaped.insert(output);

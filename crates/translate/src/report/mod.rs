@@ -101,6 +101,9 @@ impl ResourceReport {
     }
 }
 
+/// Stands between the names of fields in the name of a counter that lies deeper in a status.
+pub(crate) const BELOW: char = '|';
+
 /// Kinds whose status has no common part, only the generation and the outcome.
 const WITHOUT_COMMON: [&str; 3] = ["RootTrustPolicy", "RateLimitServerSettings", "Dashboard"];
 
@@ -117,7 +120,8 @@ impl ResourceReport {
         }
         let mut status = json!({"common": self.status()});
         for (field, number) in self.counters.iter().filter(|(_, number)| **number > 0) {
-            status[*field] = (*number).into();
+            let place = field.split(BELOW).fold(&mut status, |place, part| &mut place[part]);
+            *place = (*number).into();
         }
         for ((field, kind), number) in &self.by_kind {
             status[*field][kind.as_str()] = (*number).into();
@@ -226,6 +230,9 @@ mod tests {
         let references = BTreeMap::from([("workspaceSettings", reference)]);
         let status = read_back::<WorkspaceSpec>(&ResourceReport { references, ..ResourceReport::default() });
         assert_eq!(status.workspace_settings.unwrap().name, "wss");
+        let counters = BTreeMap::from([("numResources|/v1, Kind=Service|exported", 2)]);
+        let status = read_back::<WorkspaceSpec>(&ResourceReport { counters, ..ResourceReport::default() });
+        assert_eq!(status.num_resources["/v1, Kind=Service"].exported, 2);
         let state = report.status_value("RootTrustPolicy");
         assert_eq!(state, json!({"observedGeneration": 7, "state": "INVALID"}));
     }

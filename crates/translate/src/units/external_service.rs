@@ -4,14 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use meshrelay_api::istio::destination_rule::{
-    ClientTlsSettings, ClientTlsSettingsMode, PortSelector, PortTrafficPolicy, TrafficPolicy,
-};
 use meshrelay_api::istio::service_entry::{Resolution, ServicePort};
-use meshrelay_api::istio::{DestinationRule, ServiceEntry, WorkloadEntry};
-use meshrelay_api::networking::{
-    ClientTlsMode, ClientsideTls, ExternalEndpointSpec, ExternalServicePort, ExternalServiceSpec,
-};
+use meshrelay_api::istio::{ServiceEntry, WorkloadEntry};
+use meshrelay_api::networking::{ExternalEndpointSpec, ExternalServicePort, ExternalServiceSpec};
 use meshrelay_snapshot::{ContentHash, Name};
 
 use crate::fingerprint::fingerprint;
@@ -23,17 +18,18 @@ use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
 use crate::report::{Code, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
+use crate::units::egress;
 use crate::units::protocol::protocol;
 use crate::{ContextId, ResourceRef};
 
 /// An ExternalService with the endpoints behind it and the workspaces that see it.
 #[derive(Debug, Hash)]
 pub(crate) struct ExternalService {
-    parent: ResourceRef,
-    service: Arc<Input<Ours<ExternalServiceSpec>>>,
+    pub(crate) parent: ResourceRef,
+    pub(crate) service: Arc<Input<Ours<ExternalServiceSpec>>>,
     endpoints: Vec<(ResourceRef, Arc<Input<Ours<ExternalEndpointSpec>>>)>,
-    viewers: Vec<Viewer>,
-    sources: Vec<ResourceRef>,
+    pub(crate) viewers: Vec<Viewer>,
+    pub(crate) sources: Vec<ResourceRef>,
 }
 
 /// The ExternalServices of a cluster that count.
@@ -173,13 +169,6 @@ impl ExternalService {
             notes.say(parent, Severity::Warning, Code::NoEndpoint, text);
         }
         for (index, port) in spec.ports.iter().enumerate() {
-            if port.egress_gateway_routes.is_some() {
-                let text = format!(
-                    "spec.ports[{index}].egressGatewayRoutes is not translated yet: traffic goes out directly from \
-                     sidecars"
-                );
-                notes.say(parent, Severity::Warning, Code::NotTranslated, text);
-            }
             if let Some(target) = &port.target_port
                 && self.endpoints.is_empty()
                 && target.name.is_some()
@@ -204,12 +193,25 @@ impl ExternalService {
                 .and_then(|target| target.number)
                 .filter(|target| *target != port.number),
         };
+        let mut ports: Vec<ServicePort> = usable.iter().map(port).collect();
+        // Sidecars catch what leaves through gateways at ports that the service itself need not have.
+        for caught in egress::caught_ports(spec) {
+            if ports.iter().any(|known| known.number == caught) {
+                continue;
+            }
+            let mut name = format!("egress-{caught}");
+            while ports.iter().any(|known| known.name == name) {
+                name.push_str("-x");
+            }
+            let protocol = Some("HTTP".to_owned());
+            ports.push(ServicePort { name, number: caught, protocol, target_port: None });
+        }
         ServiceEntry {
             addresses: spec.addresses.clone(),
             endpoints: self.endpoints.iter().map(|(_, endpoint)| self.endpoint(endpoint)).collect(),
             export_to: vec![".".to_owned()],
             hosts: Self::hosts(spec, &self.parent),
-            ports: usable.iter().map(port).collect(),
+            ports,
             resolution: Some(self.resolution()),
             subject_alt_names: spec.subject_alt_names.clone(),
             ..ServiceEntry::default()
@@ -248,42 +250,20 @@ impl ExternalService {
         }
     }
 
-    /// TLS that sidecars put around the traffic to a host.
-    fn destination_rule(&self, host: &str) -> Option<DestinationRule> {
-        let ports = self.ports().into_iter().filter_map(|(port, _)| {
-            let tls = client_tls(port.clientside_tls.as_ref()?, host);
-            let port = Some(PortSelector { number: Some(port.number) });
-            Some(PortTrafficPolicy { port, tls: Some(tls), ..PortTrafficPolicy::default() })
-        });
-        let policy = TrafficPolicy { port_level_settings: ports.collect(), ..TrafficPolicy::default() };
-        (!policy.port_level_settings.is_empty()).then(|| DestinationRule {
-            export_to: vec![".".to_owned()],
-            host: host.to_owned(),
-            traffic_policy: Some(policy),
-            ..DestinationRule::default()
+    /// The ports that are not left out.
+    pub(crate) fn usable_ports(&self) -> impl Iterator<Item = &ExternalServicePort> {
+        self.ports().into_iter().map(|(port, _)| port)
+    }
+
+    /// Numbers of the ports at which it asks for TLS, and their positions.
+    pub(crate) fn tls_ports(&self) -> impl Iterator<Item = (u32, usize)> {
+        let ports = self.service.spec.ports.iter().enumerate();
+        let usable = self.ports();
+        ports.filter_map(move |(index, port)| {
+            let is_usable = usable.iter().any(|(usable, _)| std::ptr::eq(*usable, port));
+            (is_usable && port.clientside_tls.is_some()).then_some((port.number, index))
         })
     }
-}
-
-fn client_tls(tls: &ClientsideTls, host: &str) -> ClientTlsSettings {
-    let mode = match tls.mode {
-        ClientTlsMode::Disable => ClientTlsSettingsMode::Disable,
-        ClientTlsMode::IstioMutual => ClientTlsSettingsMode::IstioMutual,
-        ClientTlsMode::Mutual => ClientTlsSettingsMode::Mutual,
-        ClientTlsMode::Simple | ClientTlsMode::Unknown(_) => ClientTlsSettingsMode::Simple,
-    };
-    let mut settings = ClientTlsSettings { mode: Some(mode), ..ClientTlsSettings::default() };
-    if matches!(mode, ClientTlsSettingsMode::Simple | ClientTlsSettingsMode::Mutual) {
-        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        let default_sni = if is_wildcard(host) { None } else { Some(host.to_owned()) };
-        settings.sni = text(&tls.sni).or(default_sni);
-        settings.client_certificate = text(&tls.client_certificate);
-        settings.private_key = text(&tls.private_key);
-        settings.ca_certificates = text(&tls.ca_certificates);
-        settings.credential_name = text(&tls.credential_name);
-        settings.insecure_skip_verify = tls.insecure_skip_verify;
-    }
-    settings
 }
 
 impl ParentInput for ExternalService {
@@ -299,14 +279,7 @@ impl ParentInput for ExternalService {
         let mut emission = Emission::new(UnitKind::ExternalService, &self.parent);
         let parents = self.sources.iter().chain([&self.parent]);
         let shapers: Shapers = parents.chain(self.endpoints.iter().map(|(endpoint, _)| endpoint)).collect();
-        let entry = Body::new(&self.service_entry(), shapers.clone());
-        let rules: Vec<(String, Body)> = Self::hosts(&self.service.spec, &self.parent)
-            .into_iter()
-            .filter_map(|host| {
-                let rule = self.destination_rule(&host)?;
-                Some((host, Body::new(&rule, shapers.clone())))
-            })
-            .collect();
+        let entry = Body::new(&self.service_entry(), shapers);
         let ResourceRef { cluster, key } = &self.parent;
         let base = format!("externalservice-{}-{}-{cluster}", key.name, key.namespace);
         for viewer in &self.viewers {
@@ -319,10 +292,6 @@ impl ParentInput for ExternalService {
                     };
                     let name = names::sanitize(&format!("{base}-{}", viewer.workspace));
                     emission.emit(&context, &name, &entry, Extra::default());
-                    for (host, rule) in &rules {
-                        let name = names::sanitize(&format!("{base}-{host}-{}", viewer.workspace));
-                        emission.emit(&context, &name, rule, Extra::default());
-                    }
                 }
             }
         }

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use meshrelay_api::istio::virtual_service::HttpRoute;
 use meshrelay_api::references::{DestinationKind, DestinationReference};
 use meshrelay_api::resilience::{FaultInjectionPolicySpec, RetryTimeoutPolicySpec};
-use meshrelay_api::security::CorsPolicySpec;
+use meshrelay_api::security::{CorsPolicySpec, ExtAuthPolicySpec, JwtPolicySpec};
 use meshrelay_api::selectors::RouteSelector;
-use meshrelay_api::traffic_control::{HeaderManipulationPolicySpec, MirrorPolicySpec};
+use meshrelay_api::traffic_control::{HeaderManipulationPolicySpec, MirrorPolicySpec, RateLimitPolicySpec};
 use meshrelay_api::{Duration, Kind};
 
 use meshrelay_snapshot::{Gvk, ObjectKey};
@@ -35,6 +35,9 @@ const SELECTED_ROUTES: &str = "numSelectedRoutes";
 pub(crate) trait RoutePolicy: Kind {
     /// Fields of the status, one of which counts something if the policy selects anything.
     const COUNTERS: &'static [&'static str] = &[SELECTED_ROUTES];
+
+    /// Whether it changes VirtualServices, and not only what filters do.
+    const IS_IN_VIRTUAL_SERVICES: bool = true;
 
     /// The routes, any of which is enough.
     fn apply_to_routes(&self) -> &[RouteSelector];
@@ -70,7 +73,7 @@ macro_rules! route_policies {
         /// The policies of every kind.
         #[derive(Debug)]
         pub(crate) struct RouteBooks {
-            $( $kind: Book<$spec>, )+
+            $( pub(crate) $kind: Book<$spec>, )+
             /// Those that can be in force nowhere.
             refused: Step<BTreeSet<ResourceRef>>,
         }
@@ -126,9 +129,11 @@ macro_rules! route_policies {
         }
 
         impl RoutePolicies {
-            /// The policies themselves.
+            /// The policies that change VirtualServices.
             pub(crate) fn sources(&self) -> impl Iterator<Item = &ResourceRef> {
-                let each = [$( self.$kind.as_ref().map(|policy| &policy.source) ),+];
+                let each = [$(
+                    self.$kind.as_ref().filter(|_| <$spec>::IS_IN_VIRTUAL_SERVICES).map(|policy| &policy.source)
+                ),+];
                 each.into_iter().flatten().chain(self.headers_on.iter().map(|(_, policy)| &policy.source))
             }
         }
@@ -141,6 +146,9 @@ route_policies! {
     cors: CorsPolicySpec, cors_policies;
     headers: HeaderManipulationPolicySpec, header_manipulation_policies;
     mirror: MirrorPolicySpec, mirror_policies;
+    ext_auth: ExtAuthPolicySpec, ext_auth_policies;
+    jwt: JwtPolicySpec, jwt_policies;
+    rate_limit: RateLimitPolicySpec, rate_limit_policies;
 }
 
 /// What policies select in the tree of a root table.

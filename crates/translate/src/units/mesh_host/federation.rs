@@ -11,7 +11,7 @@ use crate::ResourceRef;
 use crate::input::kube::{ServicePort, ServiceSpec, selects};
 use crate::input::{ClusterInput, Input, Theirs};
 use crate::model::{Entry, Model, Shareable, Workspace};
-use crate::report::Notes;
+use crate::report::{Code, Notes, Severity};
 
 type Service = Arc<Input<Theirs<ServiceSpec>>>;
 
@@ -35,10 +35,38 @@ fn federated<'a>(model: &'a Model, cluster: &'a ClusterInput) -> impl Iterator<I
     })
 }
 
-pub(super) fn claim(model: &Model, claims: &mut Claims) {
+pub(super) fn claim(model: &Model, claims: &mut Claims, notes: &mut Notes) {
+    note_unused(model, notes);
     for cluster in model.clusters.values() {
         for Federated { service, federation, .. } in federated(model, cluster) {
             claims.add(&host_name(federation, cluster, service), &cluster.name, service);
+        }
+    }
+}
+
+/// Says which selectors select nothing, because they name what belongs to others for example.
+fn note_unused(model: &Model, notes: &mut Notes) {
+    for owner in model.workspaces.values() {
+        let settings = &owner.settings;
+        let Some(federation) = settings.federation.as_ref().filter(|federation| federation.enabled) else { continue };
+        let Some(source) = &settings.federation_source else { continue };
+        for (index, selector) in federation.service_selector.iter().enumerate() {
+            let one = Federation { service_selector: vec![selector.clone()], ..federation.clone() };
+            let selects_any = owner.contexts.iter().any(|(cluster, namespaces)| {
+                let cluster = model.clusters.get(cluster);
+                cluster.is_some_and(|cluster| {
+                    let mut services = namespaces.iter().flat_map(|namespace| cluster.services_in(namespace));
+                    services.any(|service| is_selected(&one, cluster, service, owner))
+                })
+            });
+            if !selects_any {
+                let text = format!(
+                    "spec.options.federation.serviceSelector[{index}]: expected Services of workspace {} with pods and \
+                     a port that is federated, but it selects none; those of other workspaces are federated by them",
+                    owner.name
+                );
+                notes.say(source, Severity::Warning, Code::NothingFederated, text);
+            }
         }
     }
 }

@@ -118,7 +118,7 @@ impl MeshHosts {
         let make = |notes: &mut Notes| {
             let mut claims = Claims::default();
             virtual_destination::claim(model, &mut claims);
-            federation::claim(model, &mut claims);
+            federation::claim(model, &mut claims, notes);
             claims.decide(notes)
         };
         self.winners.update(round, make, |before, after, changes| {
@@ -305,10 +305,7 @@ impl MeshHost {
         shapers: &Shapers,
         emission: &mut Emission<'_>,
     ) {
-        let seeing = self.viewers.iter().filter_map(|viewer| viewer.contexts.get(cluster)).flatten();
-        // The gateways must know the host to pass it on, whoever owns their namespace.
-        let gateways = home.entries().filter(|_| home.entry == Entry::PassedOn).map(|(point, _)| &point.namespace);
-        let export_to: BTreeSet<&Name> = seeing.chain(gateways).collect();
+        let export_to = self.home_namespaces(cluster, home);
         if export_to.is_empty() {
             return;
         }
@@ -449,6 +446,19 @@ impl MeshHost {
     fn location(&self) -> Location {
         let is_outside = self.backings.is_empty() && !self.externals.is_empty();
         if is_outside { Location::MeshExternal } else { Location::MeshInternal }
+    }
+
+    /// The namespaces of a cluster that use the host at its home there.
+    pub(crate) fn home_namespaces<'a>(&'a self, cluster: &Name, home: &'a Backing) -> BTreeSet<&'a Name> {
+        let seeing = self.viewers.iter().filter_map(|viewer| viewer.contexts.get(cluster)).flatten();
+        // The gateways must know the host to pass it on, whoever owns their namespace.
+        let gateways = home.entries().filter(|_| home.entry == Entry::PassedOn).map(|(point, _)| &point.namespace);
+        seeing.chain(gateways).collect()
+    }
+
+    /// Whether clients in a cluster reach the host, or part of it, through gateways of other clusters.
+    pub(crate) fn leads_out_of(&self, cluster: &Name) -> bool {
+        self.backings.iter().any(|(other, backing)| other != cluster && backing.entries().next().is_some())
     }
 
     /// Whether anything stands behind the host.

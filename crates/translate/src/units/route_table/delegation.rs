@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use meshrelay_api::networking::{DelegateAction, RouteTableSpec};
 use meshrelay_api::selectors::ObjectSelector;
-use meshrelay_snapshot::Name;
+use meshrelay_snapshot::{Name, Object, ObjectKey};
 
 use crate::ResourceRef;
 use crate::engine::{Round, Step};
@@ -19,6 +19,7 @@ use crate::reads::{Place, Thing, record};
 /// The step that gathers the tables, and the kind of its results.
 const STEP: &str = "delegated tables";
 const KIND: &str = "RouteTable";
+const UNREADABLE: &str = "unreadable RouteTable";
 
 /// A table that counts.
 #[derive(Debug, Hash)]
@@ -43,6 +44,8 @@ struct Index {
     /// Positions by label, as most selectors name one.
     by_label: BTreeMap<(Name, Name), Vec<usize>>,
     by_name: BTreeMap<Name, Vec<usize>>,
+    /// Tables that cannot be read, with the workspaces that own them.
+    unreadable: Vec<(ResourceRef, Name, Arc<Object>)>,
 }
 
 /// What the selectors of a route pick.
@@ -54,6 +57,8 @@ pub(super) struct Picked {
     pub(super) empty: Vec<usize>,
     /// Tables that would be picked if they were shared with the workspace.
     pub(super) hidden: BTreeSet<ResourceRef>,
+    /// Tables that would be picked if they could be read.
+    pub(super) unreadable: Vec<ResourceRef>,
 }
 
 impl Default for Children {
@@ -70,6 +75,13 @@ impl Children {
             round,
             |_| Index::new(model),
             |before, after, changes| {
+                // Whatever a table that cannot be read may become, all that delegates must look again.
+                let unreadable = |index: &Index| -> Vec<_> {
+                    index.unreadable.iter().map(|(source, _, object)| (source.clone(), object.hash())).collect()
+                };
+                if before.map(unreadable).unwrap_or_default() != unreadable(after) {
+                    changes.add(place, Thing::Kind(UNREADABLE));
+                }
                 let by_source = |index: &Index| -> BTreeMap<ResourceRef, Arc<Table>> {
                     index.all.iter().map(|table| (table.source.clone(), Arc::clone(table))).collect()
                 };
@@ -92,6 +104,7 @@ impl Children {
         let mut picked = Picked::default();
         let mut known: BTreeSet<usize> = BTreeSet::new();
         let Some(index) = self.index.get() else { return picked };
+        record(self.place, Thing::Kind(UNREADABLE));
         for (position, selector) in delegate.route_tables.iter().enumerate() {
             let mut found = false;
             for candidate in index.candidates(selector, self.place) {
@@ -113,6 +126,15 @@ impl Children {
                 picked.empty.push(position);
             }
         }
+        for (source, owner, object) in &index.unreadable {
+            let Some(owner) = model.workspaces.get(owner) else { continue };
+            let subject = subject(source, &owner.name, object);
+            if delegate.route_tables.iter().any(|selector| subject.is_selected(selector))
+                && model.sees_object(workspace, Shareable::RouteTable, &source.cluster, object, owner)
+            {
+                picked.unreadable.push(source.clone());
+            }
+        }
         // The order of the list, then age, remains among equals.
         picked.tables.sort_by_key(|table| Reverse(table.input.spec.weight));
         picked
@@ -129,6 +151,16 @@ impl Index {
                 all.push(Arc::new(Table { source, workspace, input: Arc::clone(table) }));
             }
         }
+        let mut unreadable = Vec::new();
+        for (cluster, input) in &model.clusters {
+            for object in input.unreadable_of(KIND) {
+                let is_root = object.value().pointer("/spec/hosts/0").is_some();
+                if let Some(owner) = model.config_owner(cluster, &object.key().namespace).filter(|_| !is_root) {
+                    let source = ResourceRef::new(cluster, object.key());
+                    unreadable.push((source, owner.name.clone(), Arc::clone(object)));
+                }
+            }
+        }
         all.sort_by(|a, b| a.input.age(&a.source.cluster).cmp(&b.input.age(&b.source.cluster)));
         let mut by_label: BTreeMap<(Name, Name), Vec<usize>> = BTreeMap::new();
         let mut by_name: BTreeMap<Name, Vec<usize>> = BTreeMap::new();
@@ -138,7 +170,7 @@ impl Index {
                 by_label.entry((key.clone(), value.clone())).or_default().push(index);
             }
         }
-        Self { all, by_label, by_name }
+        Self { all, by_label, by_name, unreadable }
     }
 
     /// Positions of the tables that a selector may pick, the oldest first.
@@ -160,12 +192,10 @@ impl Index {
 }
 
 fn is_selected(table: &Table, selector: &ObjectSelector) -> bool {
-    let subject = Subject {
-        cluster: &table.source.cluster,
-        namespace: table.input.namespace(),
-        name: table.input.name(),
-        workspace: &table.workspace,
-        labels: table.input.object.labels(),
-    };
-    subject.is_selected(selector)
+    subject(&table.source, &table.workspace, &table.input.object).is_selected(selector)
+}
+
+fn subject<'a>(source: &'a ResourceRef, workspace: &'a Name, object: &'a Object) -> Subject<'a> {
+    let ObjectKey { namespace, name, .. } = &source.key;
+    Subject { cluster: &source.cluster, namespace, name, workspace, labels: object.labels() }
 }

@@ -6,16 +6,20 @@ use std::sync::Arc;
 use meshrelay_api::references::{DestinationKind, DestinationReference, ObjectReference};
 use meshrelay_api::selectors::PortSelector;
 use meshrelay_snapshot::{Gvk, Name, ObjectKey};
+use serde::{Deserialize, Serialize};
 
 use crate::ResourceRef;
+use crate::engine::Stage;
 use crate::input::{Input, Ours};
 use crate::model::{Model, Shareable, Workspace};
 use crate::report::{Code, Finding};
+use crate::units::egress::{Egress, WayOut};
 use crate::units::external_service::ExternalService;
 use crate::units::mesh_host::MeshHosts;
 
 /// A destination as a VirtualService names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Target {
     pub(crate) destination: ResourceRef,
     pub(crate) host: String,
@@ -24,25 +28,42 @@ pub(crate) struct Target {
     pub(crate) weight: u32,
     /// Whether the host works in every cluster, and not only in this one.
     pub(crate) is_mesh_host: bool,
+    /// The gateway by which requests leave the mesh, if they may not leave past it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) way_out: Option<WayOut>,
+}
+
+impl Target {
+    /// # Errors
+    /// If requests must go through a gateway, which needs to see a host that a copy of a request does not have.
+    pub(crate) fn without_gateway(self) -> Result<Self, Finding> {
+        if self.way_out.is_some() {
+            let text = format!("copies of requests cannot leave through the gateways of {}", self.destination);
+            return Err((Code::EgressClosed, text));
+        }
+        Ok(self)
+    }
 }
 
 /// From where destinations are looked at.
-pub(super) struct Place<'a> {
-    pub(super) model: &'a Model,
-    pub(super) hosts: &'a MeshHosts,
+pub(crate) struct Place<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) hosts: &'a MeshHosts,
+    /// The ways out of the mesh, for proxies that take them.
+    pub(crate) egress: Option<&'a Stage<Egress>>,
     /// Cluster of the table, which references fall back to.
-    pub(super) table: &'a ResourceRef,
+    pub(crate) table: &'a ResourceRef,
     /// Workspace of the table.
-    pub(super) owner: &'a Workspace,
+    pub(crate) owner: &'a Workspace,
     /// Cluster and workspace of the proxies.
-    pub(super) cluster: &'a Name,
-    pub(super) workspace: &'a Workspace,
+    pub(crate) cluster: &'a Name,
+    pub(crate) workspace: &'a Workspace,
     /// Whether the proxies are sidecars.
-    pub(super) is_mesh: bool,
+    pub(crate) is_mesh: bool,
 }
 
 impl Place<'_> {
-    pub(super) fn resolve(&self, destination: &DestinationReference) -> Result<Target, Finding> {
+    pub(crate) fn resolve(&self, destination: &DestinationReference) -> Result<Target, Finding> {
         if destination.aws_lambda.is_some() {
             return Err((Code::NotTranslated, "destinations of type awsLambda are not translated yet".to_owned()));
         }
@@ -115,7 +136,7 @@ impl Place<'_> {
         let weight = destination.weight;
         if cluster == *self.cluster {
             let host = format!("{}.{}.svc.{}", key.1, key.0, self.model.domain(&cluster));
-            return Ok(Target { destination: parent, host, port, subset, weight, is_mesh_host: false });
+            return Ok(Target { destination: parent, host, port, subset, weight, is_mesh_host: false, way_out: None });
         }
         let Some(host) = self.hosts.get(&parent) else {
             let text = format!(
@@ -134,7 +155,15 @@ impl Place<'_> {
             let text = format!("expected no subset for {parent}, which is in another cluster than {}", self.cluster);
             return Err((Code::BadValue, text));
         }
-        Ok(Target { destination: parent, host: host.main_host.to_string(), port, subset, weight, is_mesh_host: true })
+        Ok(Target {
+            destination: parent,
+            host: host.main_host.to_string(),
+            port,
+            subset,
+            weight,
+            is_mesh_host: true,
+            way_out: None,
+        })
     }
 
     fn virtual_destination(
@@ -162,7 +191,7 @@ impl Place<'_> {
         let port = port(destination.port.as_ref(), &ports, &parent)?;
         let host = host.main_host.to_string();
         let (subset, weight) = (destination.subset.clone(), destination.weight);
-        Ok(Target { destination: parent, host, port, subset, weight, is_mesh_host: true })
+        Ok(Target { destination: parent, host, port, subset, weight, is_mesh_host: true, way_out: None })
     }
 
     fn external_service(
@@ -180,7 +209,20 @@ impl Place<'_> {
         };
         self.check_seen(Shareable::ExternalService, &cluster, found)?;
         let parent = found.reference(&cluster);
-        external_target(destination, found, parent)
+        let mut target = external_target(destination, found, parent)?;
+        let port = found.spec.ports.iter().find(|port| port.number == target.port);
+        if let (Some(egress), true) = (self.egress, port.is_some_and(|port| port.egress_gateway_routes.is_some())) {
+            let ways = egress.get(&target.destination);
+            target.way_out = ways.and_then(|ways| ways.way_out(&target.host, target.port, self.cluster));
+            if target.way_out.is_none() {
+                let text = format!(
+                    "no gateway for what leaves through gateways to {} can be used from {}",
+                    target.destination, self.cluster
+                );
+                return Err((Code::EgressClosed, text));
+            }
+        }
+        Ok(target)
     }
 }
 
@@ -203,7 +245,7 @@ fn external_target(
     let ports: Vec<(u32, &str)> = service.spec.ports.iter().map(|port| (port.number, port.name.as_str())).collect();
     let port = port(destination.port.as_ref(), &ports, &parent)?;
     let (host, weight) = (host.clone(), destination.weight);
-    Ok(Target { destination: parent, host, port, subset: BTreeMap::new(), weight, is_mesh_host: false })
+    Ok(Target { destination: parent, host, port, subset: BTreeMap::new(), weight, is_mesh_host: false, way_out: None })
 }
 
 fn not_found(cluster: &Name, gvk: Gvk, (namespace, name): &(Name, Name), is_open: bool) -> Finding {

@@ -8,6 +8,7 @@ mod conditions;
 mod delegation;
 mod destinations;
 mod matches;
+mod overview;
 mod placement;
 mod resolve;
 mod route_names;
@@ -23,19 +24,21 @@ use meshrelay_snapshot::{ContentHash, Name};
 
 pub(crate) use conditions::valid as valid_regex;
 pub(crate) use delegation::{Children, Table};
-pub(crate) use destinations::Target;
-pub(crate) use resolve::{list, note_parents, resolve};
+pub(crate) use destinations::{Place, Target};
+pub(crate) use overview::note_all;
+pub(crate) use resolve::{Surroundings, list};
 pub(crate) use tree::Route;
 pub(crate) use virtual_service::{destination, subset_name};
 
 use self::tree::Parents;
 use crate::fingerprint::{Shared, fingerprint};
 use crate::input::kube::selects;
+use crate::last_accepted::Accepted;
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
 use crate::policies::routes::RoutePolicies;
 use crate::report::{Code, Finding, Severity};
-use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
+use crate::unit::{Batch, BatchId, ParentInput, Tree, UnitKind};
 use crate::{ContextId, ResourceRef};
 
 /// Annotations that users may not set on generated objects.
@@ -52,9 +55,21 @@ pub(crate) struct RouteTable {
     pub(crate) placements: Vec<Placement>,
     /// Which tables of the tree delegate to which.
     parents: Parents,
+    freeze: Option<Freeze>,
     sources: Vec<ResourceRef>,
     /// See [`Options::federated_host_headers`](crate::Options).
     federated_host_headers: bool,
+}
+
+/// What `failureMode: FREEZE_CONFIG` comes to.
+#[derive(Debug, Hash)]
+enum Freeze {
+    /// Nothing is wrong: the output is remembered.
+    Accepted,
+    /// Something is: the tree gives what it gave before.
+    Frozen(Accepted),
+    /// Something is, and always was.
+    NeverAccepted,
 }
 
 /// A table of a tree.
@@ -102,11 +117,13 @@ pub(crate) struct ServingGateway {
 
 /// Where each route leads, in the order of [`RouteTable::routes`] and of the tables; an action that leads nowhere has
 /// no targets.
-#[derive(Debug, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Targets {
     pub(crate) http: Vec<Result<Vec<Target>, Finding>>,
     pub(crate) tcp: Vec<Result<Vec<Target>, Finding>>,
     pub(crate) tls: Vec<Result<Vec<Target>, Finding>>,
+    /// Targets of a frozen tree.
+    kept: Vec<Target>,
     /// The policies of each HTTP route.
     pub(crate) policies: Vec<RoutePolicies>,
 }
@@ -116,7 +133,7 @@ impl Targets {
     pub(crate) fn all(&self) -> impl Iterator<Item = &Target> {
         let routes = self.http.iter().chain(&self.tcp).chain(&self.tls);
         let mirrored = self.policies.iter().filter_map(|policies| policies.mirrored.as_ref()?.as_ref().ok());
-        routes.filter_map(|targets| targets.as_ref().ok()).flatten().chain(mirrored)
+        routes.filter_map(|targets| targets.as_ref().ok()).flatten().chain(mirrored).chain(&self.kept)
     }
 }
 
@@ -157,6 +174,39 @@ impl ParentInput for RouteTable {
     }
 
     fn translate(&self) -> Batch {
+        let mut batch = self.translate_now();
+        if let Some(accepted) = self.frozen() {
+            accepted.replace(&self.parent, UnitKind::RouteTable, &mut batch);
+        }
+        batch
+    }
+
+    fn tree(&self) -> Option<Tree> {
+        self.freeze.as_ref().map(|freeze| match freeze {
+            Freeze::Accepted => Tree::Accepted(self.targets_with_subset()),
+            Freeze::Frozen(_) | Freeze::NeverAccepted => Tree::Broken,
+        })
+    }
+}
+
+impl RouteTable {
+    /// What the tree gives in the place of what it says, if it is frozen.
+    pub(crate) fn frozen(&self) -> Option<&Accepted> {
+        match &self.freeze {
+            Some(Freeze::Frozen(accepted)) => Some(accepted),
+            _ => None,
+        }
+    }
+
+    fn targets_with_subset(&self) -> Vec<(ContextId, Target)> {
+        let of = |placement: &Placement| {
+            let targets = placement.targets.all().filter(|target| !target.subset.is_empty());
+            targets.map(|target| (placement.context.clone(), target.clone())).collect::<Vec<_>>()
+        };
+        self.placements.iter().flat_map(of).collect()
+    }
+
+    fn translate_now(&self) -> Batch {
         let mut emission = Emission::new(UnitKind::RouteTable, &self.parent);
         let routes = virtual_service::plain_routes(self, &mut emission.notes);
         let annotations = self.annotations(&mut emission);
@@ -176,9 +226,7 @@ impl ParentInput for RouteTable {
         }
         emission.finish()
     }
-}
 
-impl RouteTable {
     fn annotations(&self, emission: &mut Emission<'_>) -> BTreeMap<String, String> {
         let root = self.tables.first().map(|reached| &reached.table.input.spec);
         let mut annotations = root.map(|root| root.virtual_service_annotations.clone()).unwrap_or_default();

@@ -16,7 +16,7 @@ use crate::units::virtual_gateway::VirtualGateway;
 use crate::{ContextId, ResourceRef};
 
 /// What Istio calls all sidecars.
-const MESH: &str = "mesh";
+pub(super) const MESH: &str = "mesh";
 
 /// What serves a table in one context, for which hosts, and which gateways had a part.
 #[derive(Debug, Default)]

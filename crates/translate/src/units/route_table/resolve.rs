@@ -7,107 +7,168 @@ use meshrelay_snapshot::Name;
 
 use super::delegation::{Children, Table};
 use super::destinations::{Place, Target};
+use super::overview::PARENTS;
 use super::placement::Root;
-use super::tree::{self, Parents, Tree};
-use super::{Placement, Reached, RouteTable, Targets};
-use crate::ResourceRef;
+use super::tree::{self, Tree};
+use super::{Freeze, Placement, Reached, RouteTable, Targets};
 use crate::engine::Stage;
 use crate::fingerprint::Shared;
 use crate::hostname::{self, Allowed};
 use crate::input::ClusterInput;
-use crate::model::{Model, Shareable, Workspace};
+use crate::model::{Model, Shareable, Viewer, Workspace};
 use crate::policies::routes::{Candidate, RouteBooks, RoutePolicies, Selected};
 use crate::policies::{self, Destination};
 use crate::report::{Code, Finding, Notes, Severity};
+use crate::units::egress::Egress;
 use crate::units::mesh_host::MeshHosts;
 use crate::units::virtual_gateway::VirtualGateway;
+use crate::{LastAccepted, ResourceRef};
+
+/// How many faults a message names before it only counts them.
+const NAMED: usize = 5;
 
 /// The tables of a cluster that count.
 pub(crate) fn list(model: &Model, cluster: &ClusterInput) -> BTreeSet<ResourceRef> {
     model.counting(&cluster.name, cluster.route_tables().values())
 }
 
-/// One table, if it is a root.
-pub(crate) fn resolve(
-    model: &Model,
-    hosts: &MeshHosts,
-    gateways: &Stage<VirtualGateway>,
-    children: &Children,
-    policies: &RouteBooks,
-    parent: &ResourceRef,
-    notes: &mut Notes,
-) -> Option<RouteTable> {
-    let input = model.clusters.get(&parent.cluster)?.route_tables().get(&parent.place())?;
-    let owner = model.config_owner(&parent.cluster, input.namespace())?;
-    note_untranslated(&input.spec, parent, notes);
-    let root = Arc::new(Table { source: parent.clone(), workspace: owner.name.clone(), input: Arc::clone(input) });
-    if input.spec.hosts.is_empty() {
-        note_child(&root, notes);
-        return None;
-    }
-    let tree = tree::flatten(model, children, &root, notes);
-    let placements = placements(model, hosts, gateways, policies, owner, &tree, notes);
-    Some(RouteTable {
-        parent: parent.clone(),
-        tables: tree.tables,
-        routes: tree.routes,
-        parents: tree.parents,
-        placements,
-        sources: model.sources(&owner.name).cloned().collect(),
-        federated_host_headers: model.options.federated_host_headers,
-    })
+/// What tables are resolved against.
+#[derive(Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) hosts: &'a MeshHosts,
+    pub(crate) gateways: &'a Stage<VirtualGateway>,
+    pub(crate) children: &'a Children,
+    pub(crate) egress: &'a Stage<Egress>,
+    pub(crate) policies: &'a RouteBooks,
+    pub(crate) last_accepted: &'a LastAccepted,
 }
 
-/// Everywhere that a tree is served.
-fn placements(
-    model: &Model,
-    hosts: &MeshHosts,
-    gateways: &Stage<VirtualGateway>,
-    policies: &RouteBooks,
-    owner: &Workspace,
-    tree: &Tree,
-    notes: &mut Notes,
-) -> Vec<Placement> {
-    let Some(Reached { table: root, .. }) = tree.tables.first() else { return Vec::new() };
-    let cluster = &root.source.cluster;
-    let viewers = model.viewers(Shareable::RouteTable, cluster, &root.input, owner);
-    let good_hosts = good_hosts(&root.input.spec, &root.source, notes);
-    let has = [
-        tree.tables.iter().any(|reached| !reached.table.input.spec.http.is_empty()),
-        tree.tables.iter().any(|reached| !reached.table.input.spec.tcp.is_empty()),
-        tree.tables.iter().any(|reached| !reached.table.input.spec.tls.is_empty()),
-    ];
-    let (input, parent) = (&root.input, &root.source);
-    let place = Root { model, gateways, cluster, input, has, hosts: &good_hosts, parent, owner };
-    // Contexts of one cluster and workspace see the same.
-    let mut known: BTreeMap<(Name, Name, bool), Shared<Targets>> = BTreeMap::new();
-    let mut placements = Vec::new();
-    let mut selected = Selected::default();
-    for (context, place) in place.places(&viewers, notes) {
-        let Some(workspace) = model.workspaces.get(&context.workspace) else { continue };
-        let seen_from = (context.cluster.clone(), context.workspace.clone(), place.is_mesh);
-        let targets = known.entry(seen_from).or_insert_with(|| {
-            let view = View { model, hosts, cluster: &context.cluster, workspace, is_mesh: place.is_mesh };
-            let mut targets = view.targets(tree);
-            targets.policies = view.policies(tree, &targets.http, policies, &mut selected, notes);
-            Shared::new(targets)
-        });
-        let served = good_hosts.iter().filter(|host| place.hosts.contains(*host));
-        placements.push(Placement {
-            served_by: place.served_by.into_iter().collect(),
-            hosts: served.cloned().collect(),
-            targets: targets.clone(),
-            sources: place.sources.iter().chain(model.sources(&context.workspace)).cloned().collect(),
-            context,
-        });
+impl Surroundings<'_> {
+    /// One table, if it is a root.
+    pub(crate) fn resolve(&self, parent: &ResourceRef, notes: &mut Notes) -> Option<RouteTable> {
+        let model = self.model;
+        let input = model.clusters.get(&parent.cluster)?.route_tables().get(&parent.place())?;
+        let owner = model.config_owner(&parent.cluster, input.namespace())?;
+        note_untranslated(&input.spec, parent, notes);
+        let root = Arc::new(Table { source: parent.clone(), workspace: owner.name.clone(), input: Arc::clone(input) });
+        if input.spec.hosts.is_empty() {
+            note_child(&root, notes);
+            return None;
+        }
+        let viewers = model.viewers(Shareable::RouteTable, &parent.cluster, input, owner);
+        let tree = tree::flatten(model, self.children, &root, notes);
+        let placements = self.placements(owner, &viewers, &tree, notes);
+        let mut table = RouteTable {
+            parent: parent.clone(),
+            tables: tree.tables,
+            routes: tree.routes,
+            parents: tree.parents,
+            placements,
+            freeze: None,
+            sources: model.sources(&owner.name).cloned().collect(),
+            federated_host_headers: model.options.federated_host_headers,
+        };
+        if input.spec.failure_mode == FailureMode::FreezeConfig {
+            self.freeze(&mut table, &viewers, notes);
+        }
+        Some(table)
     }
-    if placements.is_empty() {
-        // Policies are not without use because of what is wrong with the table.
-        let view = View { model, hosts, cluster, workspace: owner, is_mesh: false };
-        view.policies(tree, &view.targets(tree).http, policies, &mut selected, notes);
+
+    /// Everywhere that a tree is served.
+    fn placements(&self, owner: &Workspace, viewers: &[Viewer], tree: &Tree, notes: &mut Notes) -> Vec<Placement> {
+        let Self { model, hosts, gateways, egress, policies, .. } = *self;
+        let Some(Reached { table: root, .. }) = tree.tables.first() else { return Vec::new() };
+        let good_hosts = good_hosts(&root.input.spec, &root.source, notes);
+        let specs = || tree.tables.iter().map(|reached| &reached.table.input.spec);
+        let has = [
+            specs().any(|spec| !spec.http.is_empty()),
+            specs().any(|spec| !spec.tcp.is_empty()),
+            specs().any(|spec| !spec.tls.is_empty()),
+        ];
+        let (cluster, input, parent) = (&root.source.cluster, &root.input, &root.source);
+        let place = Root { model, gateways, cluster, input, has, hosts: &good_hosts, parent, owner };
+        // Contexts of one cluster and workspace see the same.
+        let mut known: BTreeMap<(Name, Name, bool), Shared<Targets>> = BTreeMap::new();
+        let mut placements = Vec::new();
+        let mut selected = Selected::default();
+        for (context, place) in place.places(viewers, notes) {
+            let Some(workspace) = model.workspaces.get(&context.workspace) else { continue };
+            let seen_from = (context.cluster.clone(), context.workspace.clone(), place.is_mesh);
+            let targets = known.entry(seen_from).or_insert_with(|| {
+                let (cluster, is_mesh) = (&context.cluster, place.is_mesh);
+                let view = View { model, hosts, egress, cluster, workspace, is_mesh };
+                let mut targets = view.targets(tree);
+                targets.policies = view.policies(tree, &targets.http, policies, &mut selected, notes);
+                Shared::new(targets)
+            });
+            let served = good_hosts.iter().filter(|host| place.hosts.contains(*host));
+            placements.push(Placement {
+                served_by: place.served_by.into_iter().collect(),
+                hosts: served.cloned().collect(),
+                targets: targets.clone(),
+                sources: place.sources.iter().chain(model.sources(&context.workspace)).cloned().collect(),
+                context,
+            });
+        }
+        if placements.is_empty() {
+            // Policies are not without use because of what is wrong with the table.
+            let view = View { model, hosts, egress, cluster, workspace: owner, is_mesh: false };
+            view.policies(tree, &view.targets(tree).http, policies, &mut selected, notes);
+        }
+        selected.tell(notes);
+        placements
     }
-    selected.tell(notes);
-    placements
+
+    /// Keeps a tree as it last was right, while something is wrong with it.
+    fn freeze(&self, table: &mut RouteTable, viewers: &[Viewer], notes: &mut Notes) {
+        let now = table.translate_now().notes;
+        let faults: BTreeSet<String> = table
+            .tables
+            .iter()
+            .flat_map(|reached| {
+                let source = &reached.table.source;
+                let texts = notes.faults(source).chain(now.faults(source));
+                // What the message itself says further is with the table.
+                texts.map(move |text| format!("{source} {}", text.split(": ").next().unwrap_or_default()))
+            })
+            .collect();
+        if faults.is_empty() {
+            table.freeze = Some(Freeze::Accepted);
+            return;
+        }
+        let more = faults.len().saturating_sub(NAMED);
+        let mut list = faults.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
+        if more > 0 {
+            list.push_str(&format!(" and {more} more"));
+        }
+        let text = if let Some(accepted) = self.last_accepted.get(&table.parent) {
+            let accepted = accepted.within(|context| {
+                let is_here = |viewer: &&Viewer| viewer.workspace == context.workspace;
+                let viewer = viewers.iter().find(is_here);
+                let namespaces = viewer.and_then(|viewer| viewer.contexts.get(&context.cluster));
+                namespaces.is_some_and(|namespaces| namespaces.contains(&context.namespace))
+            });
+            for placement in &mut table.placements {
+                let kept = accepted.targets_in(&placement.context);
+                if !kept.is_empty() {
+                    placement.targets = Shared::new(Targets { kept, ..(*placement.targets).clone() });
+                }
+            }
+            table.freeze = Some(Freeze::Frozen(accepted));
+            format!(
+                "spec.failureMode: FREEZE_CONFIG: all routes of the tree stay as they last were right, whatever other \
+                 messages say of their effect, until this is put right: {list}"
+            )
+        } else {
+            table.freeze = Some(Freeze::NeverAccepted);
+            format!(
+                "spec.failureMode: FREEZE_CONFIG: the tree was never right since it is known, so that there is nothing \
+                 to keep: broken routes are replaced until this is put right: {list}"
+            )
+        };
+        notes.say(&table.parent, Severity::Warning, Code::Frozen, text);
+    }
 }
 
 /// The hosts that Istio takes; others are told.
@@ -127,29 +188,13 @@ fn good_hosts(spec: &RouteTableSpec, parent: &ResourceRef, notes: &mut Notes) ->
 }
 
 fn note_untranslated(spec: &RouteTableSpec, parent: &ResourceRef, notes: &mut Notes) {
-    let freeze = spec.failure_mode == FailureMode::FreezeConfig && !spec.hosts.is_empty();
     for (found, text) in [
-        (freeze, "spec.failureMode: FREEZE_CONFIG is not translated yet: broken routes are replaced"),
         (!spec.apply_to_destinations.is_empty(), "spec.applyToDestinations is not translated yet: no effect"),
         (spec.portal_metadata.is_some(), "spec.portalMetadata is not translated yet: no effect"),
     ] {
         if found {
             notes.say(parent, Severity::Warning, Code::NotTranslated, text);
         }
-    }
-}
-
-/// The counter of the tables that delegate to one.
-const PARENTS: &str = "numParentRouteTables";
-
-/// Tells every table how many others delegate to it.
-pub(crate) fn note_parents(tables: &Stage<RouteTable>, notes: &mut Notes) {
-    let mut all = Parents::new();
-    for (child, parents) in tables.values().flat_map(|table| table.parents.iter()) {
-        all.entry(child.clone()).or_default().extend(parents.iter().cloned());
-    }
-    for (child, parents) in &all {
-        notes.count(child, PARENTS, parents.len());
     }
 }
 
@@ -175,6 +220,7 @@ fn note_child(child: &Table, notes: &mut Notes) {
 struct View<'a> {
     model: &'a Model,
     hosts: &'a MeshHosts,
+    egress: &'a Stage<Egress>,
     cluster: &'a Name,
     workspace: &'a Workspace,
     is_mesh: bool,
@@ -201,7 +247,7 @@ impl View<'_> {
             let destinations = routes.map(|route| route.forward_to.as_ref().map(|forward| &*forward.destinations));
             destinations.map(move |destinations| self.resolve(table, destinations.unwrap_or_default()))
         });
-        Targets { http: http.collect(), tcp: tcp.collect(), tls: tls.collect(), policies: Vec::new() }
+        Targets { http: http.collect(), tcp: tcp.collect(), tls: tls.collect(), policies: Vec::new(), kept: Vec::new() }
     }
 
     /// The policies of each HTTP route.
@@ -236,7 +282,9 @@ impl View<'_> {
             let candidate = Candidate { seen, name: &route.name, table: &table.source, target };
             let mut held = policies.select(&candidate, selected, notes);
             if !destinations.is_empty() {
-                let resolve = |policy: &_, to: &_| self.place(table, policy).map(|place| place.resolve(to));
+                let resolve = |policy: &_, to: &_| {
+                    self.place(table, policy).map(|place| place.resolve(to).and_then(Target::without_gateway))
+                };
                 held.resolve_mirror(resolve);
             }
             all.push(held);
@@ -246,9 +294,9 @@ impl View<'_> {
 
     /// Where a table's destinations are looked up; what is left out of references is that of `source`.
     fn place<'a>(&'a self, table: &Table, source: &'a ResourceRef) -> Option<Place<'a>> {
-        let Self { model, hosts, cluster, workspace, is_mesh } = *self;
+        let Self { model, hosts, egress, cluster, workspace, is_mesh } = *self;
         let owner = model.workspaces.get(&table.workspace)?;
-        Some(Place { model, hosts, table: source, owner, cluster, workspace, is_mesh })
+        Some(Place { model, hosts, egress: Some(egress), table: source, owner, cluster, workspace, is_mesh })
     }
 
     /// One destination that leads nowhere spoils the route: its share of the traffic would be lost in silence.

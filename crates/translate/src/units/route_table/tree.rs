@@ -11,14 +11,14 @@ use super::delegation::{Children, Picked, Table};
 use super::{Reached, route_names};
 use crate::ResourceRef;
 use crate::model::Model;
-use crate::report::{Code, Notes, Severity};
+use crate::report::{Code, Finding, Notes, Severity};
 
 /// Tables that may stand between a root and a route. Nobody nests so deep on purpose.
 const MOST_LEVELS: usize = 32;
 
 /// Tables, routes and conditions that one tree may have. Matchers multiply, and a table may be reached in many ways: a
-/// few tables could otherwise ask for more than any proxy can hold.
-const MOST_PARTS: usize = 50_000;
+/// few tables could otherwise ask for more than Kubernetes stores in one object.
+const MOST_PARTS: usize = 10_000;
 
 /// Labels of pods, any of which is enough; none at all allows every pod.
 pub(super) type Workloads = Vec<BTreeMap<String, String>>;
@@ -114,11 +114,11 @@ impl Walk<'_> {
             let Some(own) = self.conditions(table, index, route) else { continue };
             let conditions = match product(&above.conditions, &own) {
                 Ok(conditions) => conditions,
-                Err(problem) => {
+                Err((code, problem)) => {
                     broken = true;
                     let text = format!("spec.http[{index}].matchers: {problem}");
-                    self.tell(table, Severity::Invalid, Code::Contradiction, format!("{text}: the route is left out"));
-                    self.tell_above(1, Code::Contradiction, &format!("{}: {text}", table.source));
+                    self.tell(table, Severity::Invalid, code, format!("{text}: the route is left out"));
+                    self.tell_above(1, code, &format!("{}: {text}", table.source));
                     continue;
                 }
             };
@@ -145,6 +145,8 @@ impl Walk<'_> {
         let mut all = Vec::new();
         for (position, matcher) in route.matchers.iter().enumerate() {
             match Conditions::read(matcher) {
+                // Bad expressions are told where the routes are translated, as long as nothing else depends on them.
+                Ok(conditions) if route.delegate.is_some() && conditions.check().is_err() => {}
                 Ok(conditions) => all.push(conditions),
                 Err(problem) => {
                     let text = format!("spec.http[{index}].matchers[{position}].{problem}: the matcher is left out");
@@ -163,7 +165,7 @@ impl Walk<'_> {
         let Some(workspace) = self.model.workspaces.get(&table.workspace) else { return routes };
         let picked = self.children.pick(self.model, workspace, delegate);
         self.tell_picked(table, &place, delegate, &picked);
-        let mut broken = picked.tables.is_empty();
+        let mut broken = picked.tables.is_empty() || !picked.unreadable.is_empty();
         for child in &picked.tables {
             if let Some(start) = self.path.iter().position(|known| known.source == child.source) {
                 self.tell_cycle(start, child);
@@ -240,7 +242,14 @@ impl Walk<'_> {
             let hidden: Vec<String> = picked.hidden.iter().map(ToString::to_string).collect();
             format!(", while workspace {} does not see {}", table.workspace, hidden.join(", "))
         };
-        if picked.tables.is_empty() {
+        for unreadable in &picked.unreadable {
+            let text = format!(
+                "{place}.routeTables: {unreadable} cannot be read: requests that no other delegated route takes are \
+                 answered with status 500"
+            );
+            self.tell(table, Severity::Invalid, Code::NoDelegate, text);
+        }
+        if picked.tables.is_empty() && picked.unreadable.is_empty() {
             let text = format!(
                 "{place}.routeTables: expected tables without hosts that workspace {} owns or imports, but none is \
                  selected{hint}: requests are answered with status 500",
@@ -279,27 +288,20 @@ fn leaf(table: &Arc<Table>, index: usize, above: Above, replaced: bool) -> Route
 /// Each condition of one list with each of the other.
 ///
 /// # Errors
-/// With the first reason if no two can hold together.
-fn product(above: &[Conditions], own: &[Conditions]) -> Result<Vec<Conditions>, String> {
+/// With the first reason if no two can hold together, and when there are too many.
+fn product(above: &[Conditions], own: &[Conditions]) -> Result<Vec<Conditions>, Finding> {
     if above.is_empty() || own.is_empty() {
         return Ok(if above.is_empty() { own.to_vec() } else { above.to_vec() });
     }
-    let mut all = Vec::new();
-    let mut first_problem = None;
-    for own in own {
-        for above in above {
-            match above.with(own) {
-                Ok(both) if all.len() < MOST_PARTS => all.push(both),
-                Ok(_) => {}
-                Err(problem) => {
-                    first_problem.get_or_insert(problem);
-                }
-            }
-        }
+    if above.len() * own.len() > MOST_PARTS {
+        let text = format!("{} above with {} here are more than {MOST_PARTS}", above.len(), own.len());
+        return Err((Code::TooManyRoutes, text));
     }
-    match first_problem {
-        Some(problem) if all.is_empty() => Err(problem),
-        _ => Ok(all),
+    let pairs = own.iter().flat_map(|own| above.iter().map(move |above| above.with(own)));
+    let (possible, impossible): (Vec<_>, Vec<_>) = pairs.partition(Result::is_ok);
+    match impossible.into_iter().find_map(Result::err) {
+        Some(problem) if possible.is_empty() => Err((Code::Contradiction, problem)),
+        _ => Ok(possible.into_iter().flatten().collect()),
     }
 }
 

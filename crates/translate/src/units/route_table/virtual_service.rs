@@ -140,6 +140,12 @@ impl Writer<'_, '_> {
                 return None;
             }
         };
+        if let Some(target) = targets.iter().find(|target| target.way_out.is_some() && !place.starts_with("spec.http"))
+        {
+            let text = format!("only HTTP requests can leave through the gateways of {}", target.destination);
+            self.refuse(source, place, Code::EgressClosed, &text);
+            return None;
+        }
         let weights: Vec<u32> = targets.iter().map(|target| target.weight).collect();
         let shares = match shares(&weights) {
             Ok(shares) => shares,
@@ -165,14 +171,16 @@ impl Writer<'_, '_> {
         let hosts: BTreeSet<&str> = targets.iter().map(|(target, _)| target.host.as_str()).collect();
         let only_host = hosts.first().filter(|_| hosts.len() == 1);
         let mut rewrite = rewrite.clone();
-        if let Some(host) = only_host.filter(|_| auto_host) {
+        // Gateways know by the host where requests leave to.
+        let is_rewritten = |target: &Target| auto_host || target.way_out.is_some();
+        if let Some(host) = only_host.filter(|_| targets.iter().any(|(target, _)| is_rewritten(target))) {
             rewrite.authority = Some((*host).to_owned());
         }
         route.rewrite = Some(rewrite).filter(|rewrite| *rewrite != HttpRewrite::default());
         let destination = |(target, weight): &(Target, Option<i32>)| {
             let mut set = BTreeMap::new();
             // Istio rewrites the host of a whole route only; for one of several destinations, the header does it.
-            if auto_host && only_host.is_none() {
+            if only_host.is_none() && is_rewritten(target) {
                 set.insert("Host".to_owned(), target.host.clone());
             }
             if self.table.federated_host_headers && target.is_mesh_host {
@@ -219,15 +227,23 @@ impl Writer<'_, '_> {
             .flat_map(|reached| reached.table.input.spec.tls.iter().enumerate().map(move |route| (reached, route)));
         let mut rendered = Vec::new();
         for (position, (Reached { table, workloads }, (index, route))) in routes.enumerate() {
-            let condition = |sni_hosts: &[String], number| TlsMatchAttributes {
-                sni_hosts: if sni_hosts.is_empty() { hosts.clone() } else { sni_hosts.to_vec() },
+            let condition = |sni_hosts, number| TlsMatchAttributes {
+                sni_hosts,
                 port: port(number),
                 ..TlsMatchAttributes::default()
             };
-            let mut conditions: Vec<_> =
-                route.matchers.iter().map(|matcher| condition(&matcher.sni_hosts, matcher.port)).collect();
+            let mut conditions = Vec::new();
+            for (position, matcher) in route.matchers.iter().enumerate() {
+                let place = format!("spec.tls[{index}].matchers[{position}].sniHosts");
+                let sni_hosts = self.sni_hosts(&table.source, &place, &matcher.sni_hosts);
+                conditions.extend(sni_hosts.map(|sni_hosts| condition(sni_hosts, matcher.port)));
+            }
+            if route.matchers.is_empty() {
+                conditions.push(condition(hosts.clone(), 0));
+            }
+            // Without the names that were meant, it would take connections that are not its own.
             if conditions.is_empty() {
-                conditions.push(condition(&[], 0));
+                continue;
             }
             let place = format!("spec.tls[{index}].forwardTo");
             let targets = self.targets(&table.source, self.placement.targets.tls.get(position), &place);
@@ -236,6 +252,25 @@ impl Writer<'_, '_> {
             rendered.extend(both.map(|(targets, r#match)| TlsRoute { r#match, route: stream_destinations(&targets) }));
         }
         rendered
+    }
+
+    /// The server names of a matcher that are among the hosts: Istio refuses a whole VirtualService for any other.
+    /// `None` if none is left.
+    fn sni_hosts(&mut self, source: &ResourceRef, place: &str, wanted: &[String]) -> Option<Vec<String>> {
+        if wanted.is_empty() {
+            return Some(self.placement.hosts.clone());
+        }
+        let root = self.table.tables.first().map(|reached| &*reached.table.input.spec.hosts).unwrap_or_default();
+        let mut kept = Vec::new();
+        for name in wanted {
+            if self.placement.hosts.iter().any(|host| hostname::covers(host, name)) {
+                kept.push(name.clone());
+            } else if !root.iter().any(|host| hostname::covers(host, name)) {
+                let text = format!("{place}: {name} is none of the hosts of {}: it is left out", self.table.parent);
+                self.notes.say(source, Severity::Invalid, Code::BadValue, text);
+            }
+        }
+        Some(kept).filter(|kept| !kept.is_empty())
     }
 }
 
@@ -254,6 +289,10 @@ fn port(number: u32) -> Option<u32> {
 
 /// A target as VirtualServices write it.
 pub(crate) fn destination(target: &Target) -> Destination {
+    if let Some(way_out) = &target.way_out {
+        let port = Some(PortSelector { number: Some(way_out.port) });
+        return Destination { host: way_out.host.clone(), port, subset: Some(way_out.subset.clone()) };
+    }
     let subset = (!target.subset.is_empty()).then(|| subset_name(&target.subset));
     Destination { host: target.host.clone(), port: Some(PortSelector { number: Some(target.port) }), subset }
 }

@@ -1,0 +1,153 @@
+//! What trees of tables gave when nothing was wrong with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use meshrelay_snapshot::{Gvk, Name, Object};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use crate::unit::{Batch, Unit, UnitId, UnitKind};
+use crate::units::route_table::Target;
+use crate::{ContextId, ResourceRef};
+
+/// The last output of each tree of tables with `failureMode: FREEZE_CONFIG` while nothing in the tree was wrong: what
+/// it gives for as long as something is. Persist it before the outputs that follow from it are published.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Entry>", into = "Vec<Entry>")]
+pub struct LastAccepted {
+    trees: BTreeMap<ResourceRef, Arc<Accepted>>,
+}
+
+impl LastAccepted {
+    /// The root tables of the trees that are remembered.
+    pub fn roots(&self) -> impl Iterator<Item = &ResourceRef> {
+        self.trees.keys()
+    }
+
+    pub(crate) fn get(&self, root: &ResourceRef) -> Option<&Arc<Accepted>> {
+        self.trees.get(root)
+    }
+
+    /// Remembers what units of one kind gave for a tree, in the place of what they gave before.
+    pub(crate) fn remember(&mut self, root: &ResourceRef, kind: UnitKind, batch: &Batch) {
+        let accepted = Arc::make_mut(self.trees.entry(root.clone()).or_default());
+        accepted.units.retain(|unit| unit.kind != kind);
+        accepted.units.extend(batch.units.iter().map(|unit| AcceptedUnit::new(unit, batch)));
+    }
+
+    /// Remembers where a tree leads, as far as the rules of clients must know it.
+    pub(crate) fn remember_targets(&mut self, root: &ResourceRef, targets: Vec<(ContextId, Target)>) {
+        Arc::make_mut(self.trees.entry(root.clone()).or_default()).targets = targets;
+    }
+
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&ResourceRef) -> bool) {
+        self.trees.retain(|root, _| is_kept(root));
+    }
+}
+
+/// What one tree gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Accepted {
+    units: Vec<AcceptedUnit>,
+    /// The targets with a subset.
+    targets: Vec<(ContextId, Target)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AcceptedUnit {
+    kind: UnitKind,
+    context: ContextId,
+    reads: BTreeSet<(Name, Gvk)>,
+    objects: Vec<AcceptedObject>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AcceptedObject {
+    #[serde(serialize_with = "write", deserialize_with = "read")]
+    object: Arc<Object>,
+    /// The resources whose reports list it.
+    shapers: BTreeSet<ResourceRef>,
+}
+
+impl Hash for AcceptedObject {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.object.hash(), &self.shapers).hash(state);
+    }
+}
+
+impl Accepted {
+    /// What is left of it in the contexts that still may have it.
+    pub(crate) fn within(&self, is_allowed: impl Fn(&ContextId) -> bool) -> Self {
+        let units = self.units.iter().filter(|unit| is_allowed(&unit.context));
+        let targets = self.targets.iter().filter(|(context, _)| is_allowed(context));
+        Self { units: units.cloned().collect(), targets: targets.cloned().collect() }
+    }
+
+    /// The targets with a subset in one context.
+    pub(crate) fn targets_in(&self, wanted: &ContextId) -> Vec<Target> {
+        let here = self.targets.iter().filter(|(context, _)| context == wanted);
+        here.map(|(_, target)| target.clone()).collect()
+    }
+
+    /// Puts what units of one kind gave for the tree in the place of what they give now. What they say now remains.
+    pub(crate) fn replace(&self, root: &ResourceRef, kind: UnitKind, batch: &mut Batch) {
+        batch.notes.forget_outputs();
+        batch.units.clear();
+        for unit in self.units.iter().filter(|unit| unit.kind == kind) {
+            for AcceptedObject { object, shapers } in &unit.objects {
+                for shaper in shapers {
+                    batch.notes.shaped(shaper, (unit.context.cluster.clone(), object.key().clone()));
+                    batch.notes.effective_in(shaper, &unit.context.workspace);
+                }
+            }
+            let objects = unit.objects.iter().map(|accepted| Arc::clone(&accepted.object)).collect();
+            let id = Arc::new(UnitId { context: unit.context.clone(), kind, parent: root.clone() });
+            batch.units.push(Unit { id, reads: Arc::new(unit.reads.clone()), objects });
+        }
+    }
+}
+
+impl AcceptedUnit {
+    fn new(unit: &Unit, batch: &Batch) -> Self {
+        let UnitId { context, kind, .. } = &*unit.id;
+        let objects = unit.objects.iter().map(|object| {
+            let output = (context.cluster.clone(), object.key().clone());
+            AcceptedObject { object: Arc::clone(object), shapers: batch.notes.shapers(&output) }
+        });
+        Self { kind: *kind, context: context.clone(), reads: (*unit.reads).clone(), objects: objects.collect() }
+    }
+}
+
+/// A tree as it is persisted.
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    root: ResourceRef,
+    #[serde(flatten)]
+    accepted: Accepted,
+}
+
+impl From<Vec<Entry>> for LastAccepted {
+    fn from(entries: Vec<Entry>) -> Self {
+        Self { trees: entries.into_iter().map(|entry| (entry.root, Arc::new(entry.accepted))).collect() }
+    }
+}
+
+impl From<LastAccepted> for Vec<Entry> {
+    fn from(all: LastAccepted) -> Self {
+        all.trees.into_iter().map(|(root, accepted)| Entry { root, accepted: (*accepted).clone() }).collect()
+    }
+}
+
+fn write<S: Serializer>(object: &Arc<Object>, serializer: S) -> Result<S::Ok, S::Error> {
+    object.value().serialize(serializer)
+}
+
+fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Object>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Object::from_value(&value).map(Arc::new).map_err(serde::de::Error::custom)
+}

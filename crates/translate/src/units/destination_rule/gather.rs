@@ -1,0 +1,315 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use meshrelay_api::security::ClientTlsPolicySpec;
+use meshrelay_snapshot::Name;
+
+use super::chosen::{ByDestination, Chosen, choose, filled};
+use super::{DestinationRules, Home, HostRules, Seen, Subsets, Tls};
+use crate::engine::Stage;
+use crate::fingerprint::Shared;
+use crate::model::Model;
+use crate::policies::destinations::{ByPort, DestinationPolicies, Idle, IdlePolicies};
+use crate::report::{Code, Notes, Severity};
+use crate::units::external_service::ExternalService;
+use crate::units::mesh_host::{MeshHost, MeshHosts};
+use crate::units::route_table::{RouteTable, subset_name};
+use crate::{ContextId, ResourceRef};
+
+/// The rules that policies, ExternalServices and routes ask for.
+pub(crate) fn gather(
+    model: &Model,
+    hosts: &MeshHosts,
+    external: &Stage<ExternalService>,
+    tables: &Stage<RouteTable>,
+    policies: &DestinationPolicies,
+    notes: &mut Notes,
+) -> Vec<DestinationRules> {
+    let mut idle = IdlePolicies::default();
+    let chosen = choose(model, hosts, external, policies, &mut idle, notes);
+    let mut gathered = Gathered { model, idle, rules: BTreeMap::new(), nothing: Shared::default() };
+    let mut wanted = wanted_subsets(tables);
+    let hosts = if policies.is_empty() { Vec::new() } else { hosts.values().collect() };
+    let mut behind = gathered.mesh_hosts(&hosts, &chosen, &mut wanted);
+    gathered.services(&hosts, &chosen, &mut behind, wanted);
+    gathered.external_services(external, &chosen, notes);
+    gathered.idle.say(notes);
+    let rules = gathered.rules.into_iter();
+    rules.map(|(parent, hosts)| DestinationRules { parent, hosts: hosts.into_values().collect() }).collect()
+}
+
+/// What routes ask for at one destination, by host and context.
+type WantedSubsets = BTreeMap<ResourceRef, BTreeMap<(Name, ContextId), Wanted>>;
+
+#[derive(Default)]
+struct Wanted {
+    labels: BTreeMap<String, BTreeMap<String, String>>,
+    tables: BTreeSet<ResourceRef>,
+}
+
+fn wanted_subsets(tables: &Stage<RouteTable>) -> WantedSubsets {
+    let mut all = WantedSubsets::new();
+    for table in tables.values() {
+        for placement in &table.placements {
+            for target in placement.targets.all().filter(|target| !target.subset.is_empty()) {
+                let of_destination = all.entry(target.destination.clone()).or_default();
+                let place = (Name::from(&target.host), placement.context.clone());
+                let wanted = of_destination.entry(place).or_default();
+                wanted.labels.insert(subset_name(&target.subset), target.subset.clone());
+                wanted.tables.insert(table.parent.clone());
+            }
+        }
+    }
+    all
+}
+
+impl Wanted {
+    fn with(self, ports: Shared<ByPort>) -> Subsets {
+        Subsets { ports, labels: self.labels, tables: self.tables }
+    }
+}
+
+/// What a host that is backed by a Service says about the Service's own host name: the gateways that let in what comes
+/// from other clusters send it there.
+struct Behind<'a> {
+    host: &'a MeshHost,
+    ports: ByPort,
+    namespaces: BTreeSet<Name>,
+}
+
+type BehindServices<'a> = BTreeMap<ResourceRef, Vec<Behind<'a>>>;
+
+struct Gathered<'a> {
+    model: &'a Model,
+    idle: IdlePolicies,
+    rules: BTreeMap<ResourceRef, BTreeMap<Name, HostRules>>,
+    nothing: Shared<ByPort>,
+}
+
+impl Gathered<'_> {
+    fn rules(&mut self, parent: &ResourceRef, host: &Name) -> &mut HostRules {
+        let of_parent = self.rules.entry(parent.clone()).or_default();
+        of_parent.entry(host.clone()).or_insert_with(|| HostRules::new(host))
+    }
+
+    fn sources(&self, cluster: &str, namespace: &str) -> BTreeSet<ResourceRef> {
+        let owner = self.model.owner(cluster, namespace);
+        owner.into_iter().flat_map(|owner| self.model.sources(&owner.name)).cloned().collect()
+    }
+
+    /// Rules for the hosts that work in every cluster. Returns what they say about the Services behind them.
+    fn mesh_hosts<'h>(
+        &mut self,
+        hosts: &[&'h Arc<MeshHost>],
+        chosen: &ByDestination,
+        wanted: &mut WantedSubsets,
+    ) -> BehindServices<'h> {
+        let mut behind = BehindServices::new();
+        for host in hosts {
+            let parent = &host.parent;
+            let is_port = |number: &u32| host.ports.iter().any(|port| port.number == *number);
+            let of_host = |ports: &ByPort| {
+                let ports = ports.iter().filter(|(number, _)| is_port(number));
+                ports.map(|(number, policies)| (*number, policies.clone())).collect()
+            };
+            let chosen = chosen.get(parent).map(|chosen| chosen.map(of_host));
+            if let Some(chosen) = &chosen {
+                self.mesh_host(parent, host, chosen);
+                for (service, of_host) in behind_services(host, chosen.base()) {
+                    behind.entry(service).or_default().push(of_host);
+                }
+            }
+        }
+        // Routes use subsets of VirtualDestinations by the hosts of these; those of Services come with these.
+        let is_virtual = |destination: &ResourceRef, _: &mut BTreeMap<_, _>| destination.key.gvk.kind != "Service";
+        for (parent, wanted) in wanted.extract_if(.., is_virtual) {
+            for ((name, context), wanted) in wanted {
+                let ports = chosen.get(&parent).map_or(&self.nothing, |chosen| chosen.of(&context.workspace)).clone();
+                self.rules(&parent, &name).subsets.insert(context, wanted.with(ports));
+            }
+        }
+        behind
+    }
+
+    fn mesh_host(&mut self, parent: &ResourceRef, host: &MeshHost, chosen: &Chosen) {
+        let clusters = host.viewers.iter().flat_map(|viewer| viewer.contexts.keys()).chain(host.backings.keys());
+        let (outward, inner): (BTreeSet<&Name>, BTreeSet<&Name>) =
+            clusters.partition(|cluster| host.leads_out_of(cluster));
+        if !outward.is_empty() {
+            for policy in chosen.all().flat_map(foreign_tls) {
+                self.idle.add(policy, Idle::AcrossClusters, parent);
+            }
+        }
+        let inner: BTreeSet<Name> = inner.into_iter().cloned().collect();
+        let sources = &host.sources;
+        for name in host.hosts.keys() {
+            let rules = self.rules(parent, name);
+            rules.tls = Tls::In(inner.clone());
+            rules.sources.extend(sources.iter().cloned());
+            if !chosen.base().is_empty() {
+                for (cluster, backing) in &host.backings {
+                    let export_to = host.home_namespaces(cluster, backing).into_iter().cloned().collect();
+                    let home = Home { export_to, ports: chosen.base().clone() };
+                    rules.homes.insert(backing.home.clone(), home);
+                }
+            }
+            // Where nothing leads to the host there is no entry that a rule could be for.
+            let is_known =
+                host.is_bare || !host.externals.is_empty() || !outward.is_empty() || !host.backings.is_empty();
+            for viewer in &host.viewers {
+                let ports = chosen.of(&viewer.workspace).clone();
+                if is_known && !ports.is_empty() {
+                    let is_special = chosen.is_special(&viewer.workspace);
+                    rules.seen.push(Seen { viewer: viewer.clone(), ports, is_special });
+                }
+            }
+        }
+    }
+
+    /// Rules for the own hosts of Services.
+    fn services(
+        &mut self,
+        hosts: &[&Arc<MeshHost>],
+        chosen: &ByDestination,
+        behind: &mut BehindServices<'_>,
+        mut wanted: WantedSubsets,
+    ) {
+        let is_service = |service: &&ResourceRef| service.key.gvk.kind == "Service";
+        let services: BTreeSet<ResourceRef> =
+            chosen.keys().chain(behind.keys()).chain(wanted.keys()).filter(is_service).cloned().collect();
+        let gateways = gateway_namespaces(hosts, chosen);
+        for service in services {
+            let ResourceRef { cluster, key } = &service;
+            let host = Name::from(format!("{}.{}.svc.{}", key.name, key.namespace, self.model.domain(cluster)));
+            let own = chosen.get(&service);
+            let behind = behind.remove(&service).unwrap_or_default();
+            let wanted = wanted.remove(&service).unwrap_or_default();
+            let with_behind = |ports: &ByPort| {
+                let ports = ports.clone();
+                behind.iter().fold(ports, |ports, behind| filled(ports, &behind.ports))
+            };
+            let base = Shared::new(with_behind(own.map_or(&self.nothing, |own| own.base())));
+            let merged = own.map(|own| own.map(with_behind));
+            let home = self.model.context(cluster, &key.namespace);
+            let is_wanted_at_home = wanted.keys().any(|(_, context)| Some(context) == home.as_ref());
+            if let Some(home) = home.filter(|_| !base.is_empty()) {
+                let mut export_to: BTreeSet<Name> =
+                    behind.iter().flat_map(|behind| &behind.namespaces).cloned().collect();
+                if let Some(own) = own {
+                    let seeing = own.viewers.iter().filter_map(|viewer| viewer.contexts.get(cluster)).flatten();
+                    export_to.extend(seeing.chain(gateways.get(&service).into_iter().flatten().copied()).cloned());
+                }
+                let export_to = export_to.into_iter().collect();
+                let parent = match behind.first() {
+                    Some(first) if own.is_none() && !is_wanted_at_home => &first.host.parent,
+                    _ => &service,
+                };
+                let sources = self.sources(cluster, &key.namespace);
+                let rules = self.rules(parent, &host);
+                rules.behind = behind.first().filter(|_| parent != &service).map(|first| first.host.main_host.clone());
+                rules.homes.insert(home, Home { export_to, ports: base.clone() });
+                rules.sources.extend(sources);
+                rules.sources.extend(behind.iter().map(|behind| behind.host.parent.clone()));
+                rules.sources.insert(service.clone());
+            }
+            for viewer in merged.iter().flat_map(|merged| &merged.viewers) {
+                let Some(merged) = &merged else { continue };
+                let ports = merged.of(&viewer.workspace).clone();
+                if viewer.contexts.contains_key(cluster) && !ports.is_empty() {
+                    let is_special = merged.is_special(&viewer.workspace);
+                    let rules = self.rules(&service, &host);
+                    rules.within = Some(cluster.clone());
+                    rules.seen.push(Seen { viewer: viewer.clone(), ports, is_special });
+                }
+            }
+            for ((name, context), wanted) in wanted {
+                let ports = merged.as_ref().map_or(&base, |merged| merged.of(&context.workspace)).clone();
+                self.rules(&service, &name).subsets.insert(context, wanted.with(ports));
+            }
+        }
+    }
+
+    /// Rules for the hosts of ExternalServices. Several of a workspace may have one host, each with its own ports.
+    fn external_services(&mut self, external: &Stage<ExternalService>, chosen: &ByDestination, notes: &mut Notes) {
+        let taken: BTreeMap<Name, ResourceRef> = self
+            .rules
+            .iter()
+            .flat_map(|(parent, hosts)| hosts.keys().map(move |host| (host.clone(), parent.clone())))
+            .collect();
+        let mut by_host: BTreeMap<(Name, Name), Vec<(&ExternalService, &Chosen)>> = BTreeMap::new();
+        let mut oldest_first: Vec<&Arc<ExternalService>> = external.values().collect();
+        oldest_first.sort_by_key(|service| service.service.age(&service.parent.cluster));
+        for service in oldest_first {
+            let Some(chosen) = chosen.get(&service.parent) else { continue };
+            for host in ExternalService::hosts(&service.service.spec, &service.parent) {
+                if let Some(winner) = taken.get(host.as_str()) {
+                    let text = format!("host {host} is also that of {winner}, whose policies hold for it");
+                    notes.say(&service.parent, Severity::Warning, Code::HostTaken, text);
+                    continue;
+                }
+                for viewer in &service.viewers {
+                    let place = (viewer.workspace.clone(), Name::from(&host));
+                    by_host.entry(place).or_default().push((service, chosen));
+                }
+            }
+        }
+        for ((workspace, host), services) in by_host {
+            let ports = services.iter().map(|(_, chosen)| &**chosen.of(&workspace));
+            let Some(ports) = ports.cloned().reduce(|ports, others| filled(ports, &others)) else { continue };
+            let Some((first, _)) = services.first() else { continue };
+            let viewer = first.viewers.iter().find(|viewer| viewer.workspace == workspace);
+            let rules = self.rules(&first.parent, &host);
+            rules.sources.extend(services.iter().flat_map(|(service, _)| &service.sources).cloned());
+            rules.sources.extend(services.iter().map(|(service, _)| service.parent.clone()));
+            let ports = Shared::new(ports);
+            let seen = viewer.map(|viewer| Seen { viewer: viewer.clone(), ports, is_special: false });
+            rules.seen.extend(seen);
+        }
+    }
+}
+
+/// What a host says about the Services behind it. TLS is between clients and the host, not the Service.
+fn behind_services<'h>(host: &'h MeshHost, ports: &ByPort) -> impl Iterator<Item = (ResourceRef, Behind<'h>)> {
+    let of_backing = move |cluster: &Name, backing: &'h crate::units::mesh_host::Backing| {
+        let mut of_service = ByPort::new();
+        for (port, backing) in host.ports.iter().zip(&backing.ports) {
+            if let Some(policies) = ports.get(&port.number) {
+                let mut policies = policies.clone();
+                (policies.client_tls, policies.own_tls) = (None, None);
+                if !policies.is_empty() {
+                    of_service.entry(backing.service_port).or_default().fill(&policies);
+                }
+            }
+        }
+        let gateways = backing.entries().map(|(point, _)| &point.namespace);
+        let namespaces = host.home_namespaces(cluster, backing).into_iter().chain(gateways).cloned().collect();
+        (backing.service.clone(), Behind { host, ports: of_service, namespaces })
+    };
+    let all: Vec<_> = host.backings.iter().map(|(cluster, backing)| of_backing(cluster, backing)).collect();
+    all.into_iter().filter(move |(service, behind)| !behind.ports.is_empty() && *service != host.parent)
+}
+
+/// Where the gateways stand that send traffic to Services for which policies hold.
+fn gateway_namespaces<'h>(
+    hosts: &[&'h Arc<MeshHost>],
+    chosen: &ByDestination,
+) -> BTreeMap<&'h ResourceRef, BTreeSet<&'h Name>> {
+    let mut namespaces: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    if !chosen.keys().any(|destination| destination.key.gvk.kind == "Service") {
+        return namespaces;
+    }
+    for backing in hosts.iter().flat_map(|host| host.backings.values()) {
+        if chosen.contains_key(&backing.service) {
+            let points = backing.entries().map(|(point, _)| &point.namespace);
+            namespaces.entry(&backing.service).or_default().extend(points);
+        }
+    }
+    namespaces
+}
+
+/// The policies that ask for other TLS than the mesh's.
+fn foreign_tls(ports: &ByPort) -> impl Iterator<Item = &ResourceRef> {
+    let is_foreign = |spec: &ClientTlsPolicySpec| spec.istio_mutual.is_none();
+    let policies = ports.values().filter_map(|port| port.client_tls.as_ref());
+    policies.filter(move |policy| is_foreign(&policy.input.spec)).map(|policy| &policy.source)
+}

@@ -1,0 +1,254 @@
+//! Rules for the clients of a destination: the policies that hold for it, and the subsets that routes use.
+//!
+//! Istio reads one rule per host, the one in the client's namespace before the one beside the destination, and never
+//! adds them up. So a rule always says everything, and each host has one rule per namespace, whoever wants it.
+
+mod chosen;
+mod gather;
+mod traffic_policy;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use meshrelay_api::istio::DestinationRule;
+use meshrelay_api::istio::destination_rule::{Subset, TrafficPolicy};
+use meshrelay_snapshot::{ContentHash, Name};
+
+pub(crate) use gather::gather;
+
+use crate::fingerprint::{Shared, fingerprint};
+use crate::model::Viewer;
+use crate::names;
+use crate::output::{Body, Emission, Extra, Shapers};
+use crate::policies::destinations::ByPort;
+use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
+use crate::{ContextId, ResourceRef};
+
+/// Port policies of a host, and where the rules with them go.
+#[derive(Debug, Hash)]
+pub(crate) struct DestinationRules {
+    parent: ResourceRef,
+    hosts: Vec<HostRules>,
+}
+
+/// The rules for one host.
+#[derive(Debug, Hash)]
+struct HostRules {
+    host: Name,
+    /// Host of the VirtualDestination, if these are the rules for a Service behind it.
+    behind: Option<Name>,
+    /// Beside what is behind the host.
+    homes: BTreeMap<ContextId, Home>,
+    /// The workspaces that see the host.
+    seen: Vec<Seen>,
+    /// The only cluster that knows the host; every one if there is none.
+    within: Option<Name>,
+    /// Where clients may be told to use other TLS than the mesh's.
+    tls: Tls,
+    /// What routes ask for, by where they are.
+    subsets: BTreeMap<ContextId, Subsets>,
+    /// What else had a part.
+    sources: BTreeSet<ResourceRef>,
+}
+
+/// A rule that other namespaces read, too.
+#[derive(Debug, Hash)]
+struct Home {
+    export_to: Vec<Name>,
+    ports: Shared<ByPort>,
+}
+
+/// What a workspace sees of a host.
+#[derive(Debug, Hash)]
+struct Seen {
+    viewer: Viewer,
+    ports: Shared<ByPort>,
+    /// Whether its namespaces have rules even where those of a home would do.
+    is_special: bool,
+}
+
+/// The subsets of a host that routes of a namespace use.
+#[derive(Debug, Hash)]
+struct Subsets {
+    ports: Shared<ByPort>,
+    /// Labels by name.
+    labels: BTreeMap<String, BTreeMap<String, String>>,
+    tables: BTreeSet<ResourceRef>,
+}
+
+/// Where TLS other than the mesh's works.
+#[derive(Debug, Hash)]
+enum Tls {
+    Everywhere,
+    /// In clusters in which nothing leads to other clusters.
+    In(BTreeSet<Name>),
+}
+
+impl Tls {
+    fn works_in(&self, cluster: &Name) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::In(clusters) => clusters.contains(cluster),
+        }
+    }
+}
+
+impl HostRules {
+    fn new(host: &Name) -> Self {
+        Self {
+            host: host.clone(),
+            behind: None,
+            homes: BTreeMap::new(),
+            seen: Vec::new(),
+            within: None,
+            tls: Tls::Everywhere,
+            subsets: BTreeMap::new(),
+            sources: BTreeSet::new(),
+        }
+    }
+}
+
+impl ParentInput for DestinationRules {
+    fn id(&self) -> BatchId {
+        (UnitKind::DestinationRule, self.parent.clone())
+    }
+
+    fn fingerprint(&self) -> ContentHash {
+        fingerprint(self)
+    }
+
+    fn translate(&self) -> Batch {
+        let mut emission = Emission::new(UnitKind::DestinationRule, &self.parent);
+        for host in &self.hosts {
+            host.emit(&self.parent, &mut emission);
+        }
+        emission.finish()
+    }
+}
+
+/// One rule.
+struct Place<'a> {
+    export_to: Vec<String>,
+    ports: &'a Shared<ByPort>,
+    subsets: Option<&'a Subsets>,
+    /// By what an equal rule is known: the workspace that sees the host, and whether TLS works there.
+    known_by: Option<(usize, bool)>,
+}
+
+impl HostRules {
+    fn emit(&self, parent: &ResourceRef, emission: &mut Emission<'_>) {
+        let mut bodies: BTreeMap<(usize, bool), Option<Body>> = BTreeMap::new();
+        for (context, place) in self.places() {
+            let render = || self.render(parent, &context, &place);
+            let body = match place.known_by {
+                Some(known_by) => bodies.entry(known_by).or_insert_with(render).clone(),
+                None => render(),
+            };
+            if let Some(body) = body {
+                emission.emit(&context, &self.name(parent, &context), &body, Extra::default());
+            }
+        }
+        let shapers: Shapers = self.sources.iter().chain([parent]).collect();
+        for (index, seen) in self.seen.iter().enumerate() {
+            let Some(filter) = traffic_policy::cluster_filter(&self.host, &seen.ports) else { continue };
+            let body = Body::new(&filter, shapers.with(policies(&seen.ports)));
+            for context in self.contexts(index) {
+                let name = self.identified(&format!("clusters-{}", self.host), parent);
+                emission.emit(&context, &name, &body, Extra::default());
+            }
+        }
+    }
+
+    /// Where a workspace that sees the host has clients.
+    fn contexts(&self, index: usize) -> impl Iterator<Item = ContextId> {
+        let viewer = self.seen.get(index).map(|seen| &seen.viewer);
+        viewer.into_iter().flat_map(move |viewer| {
+            let clusters = viewer.contexts.iter();
+            let clusters = clusters.filter(|(cluster, _)| self.within.as_ref().is_none_or(|within| within == *cluster));
+            clusters.flat_map(move |(cluster, namespaces)| {
+                namespaces.iter().map(move |namespace| ContextId {
+                    cluster: cluster.clone(),
+                    namespace: namespace.clone(),
+                    workspace: viewer.workspace.clone(),
+                })
+            })
+        })
+    }
+
+    fn places(&self) -> BTreeMap<ContextId, Place<'_>> {
+        let own = || vec![".".to_owned()];
+        let mut places = BTreeMap::new();
+        for (context, home) in &self.homes {
+            let export_to = home.export_to.iter().map(ToString::to_string).collect();
+            let place = Place { export_to, ports: &home.ports, subsets: None, known_by: None };
+            places.insert(context.clone(), place);
+        }
+        let home_clusters: BTreeSet<&Name> = self.homes.keys().map(|context| &context.cluster).collect();
+        for (index, seen) in self.seen.iter().enumerate().filter(|(_, seen)| !seen.ports.is_empty()) {
+            for context in self.contexts(index) {
+                if seen.is_special || !home_clusters.contains(&context.cluster) {
+                    let known_by = Some((index, self.tls.works_in(&context.cluster)));
+                    let place = || Place { export_to: own(), ports: &seen.ports, subsets: None, known_by };
+                    places.entry(context).or_insert_with(place);
+                }
+            }
+        }
+        for (context, subsets) in &self.subsets {
+            let place = || Place { export_to: own(), ports: &subsets.ports, subsets: None, known_by: None };
+            let place = places.entry(context.clone()).or_insert_with(place);
+            place.subsets = Some(subsets);
+            place.known_by = None;
+        }
+        places
+    }
+
+    /// The rule, if there is anything to say.
+    fn render(&self, parent: &ResourceRef, context: &ContextId, place: &Place<'_>) -> Option<Body> {
+        let tls_works = self.tls.works_in(&context.cluster);
+        let settings = traffic_policy::port_level_settings(&self.host, place.ports, tls_works);
+        let subset = |(name, labels): (&String, &BTreeMap<String, String>)| Subset {
+            name: name.clone(),
+            labels: labels.clone(),
+            ..Subset::default()
+        };
+        let subsets: Vec<Subset> =
+            place.subsets.into_iter().flat_map(|subsets| subsets.labels.iter().map(subset)).collect();
+        if settings.is_empty() && subsets.is_empty() {
+            return None;
+        }
+        let tables = place.subsets.into_iter().flat_map(|subsets| &subsets.tables);
+        let shapers: Shapers = [parent].into_iter().chain(&self.sources).chain(tables).collect();
+        let policy = TrafficPolicy { port_level_settings: settings, ..TrafficPolicy::default() };
+        let spec = DestinationRule {
+            export_to: place.export_to.clone(),
+            host: self.host.to_string(),
+            subsets,
+            traffic_policy: Some(policy).filter(|policy| !policy.port_level_settings.is_empty()),
+            ..DestinationRule::default()
+        };
+        Some(Body::new(&spec, shapers.with(policies(place.ports))))
+    }
+
+    fn name(&self, parent: &ResourceRef, context: &ContextId) -> String {
+        let ResourceRef { cluster, key } = parent;
+        let (name, namespace, workspace) = (&key.name, &key.namespace, &context.workspace);
+        match (&self.behind, key.gvk.kind.as_str()) {
+            (Some(host), _) => names::sanitize(&format!("vd-{host}-{workspace}")),
+            (None, "ExternalService") => {
+                names::sanitize(&format!("externalservice-{name}-{namespace}-{cluster}-{}-{workspace}", self.host))
+            }
+            (None, "Service") => self.identified(&format!("{name}-{namespace}-svc-{cluster}"), parent),
+            (None, _) => self.identified(&format!("{}-virtual-destination", self.host), parent),
+        }
+    }
+
+    /// A name that is the same in all namespaces.
+    fn identified(&self, readable: &str, parent: &ResourceRef) -> String {
+        let ResourceRef { cluster, key } = parent;
+        let identity = ["DestinationRule", &key.gvk.kind, cluster, &key.namespace, &key.name, &self.host];
+        names::identified(readable, &identity)
+    }
+}
+
+fn policies(ports: &ByPort) -> impl Iterator<Item = &ResourceRef> {
+    ports.values().flat_map(|port| port.sources())
+}
