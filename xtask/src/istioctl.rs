@@ -175,7 +175,7 @@ impl Programs {
         let output = run::within(10 * DEADLINE, outputs, admission.arg(&self.definitions).arg(outputs))?;
         let output = output.context("the API server's validation did not end")?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let (refused, total) = text.trim_end().rsplit_once('\n').unwrap_or(("", text.trim_end()));
+        let (refused, total) = text.trim_end().rsplit_once('\n').unwrap_or_else(|| ("", text.trim_end()));
         ensure!(total.contains(" objects, "), "{}", String::from_utf8_lossy(&output.stderr));
         verdict.admission = total.to_owned();
         let place = format!("{}/", outputs.display());

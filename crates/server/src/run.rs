@@ -15,7 +15,7 @@ use meshrelay_process::{VERSION, admin};
 use meshrelay_relay::Limits;
 use meshrelay_relay::grpc::{RelayHandle, RelayService, ServerSettings, tune_server};
 use meshrelay_snapshot::Name;
-use meshrelay_translate::{Allocations, Options, Translator};
+use meshrelay_translate::{Allocations, LastAccepted, Options, Translator};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use rand::RngExt as _;
@@ -30,7 +30,7 @@ use crate::inputs::Inputs;
 use crate::metrics::TrafficCollector;
 use crate::registrar::ServerRegistrar;
 use crate::state_file::StateFile;
-use crate::translation::{ALLOCATIONS_FILE, TranslationLoop};
+use crate::translation::{ALLOCATIONS_FILE, LAST_ACCEPTED_FILE, TranslationLoop};
 use crate::{Metrics, ServerError, ServerStatus, Settings, listener, management, reports_file};
 
 /// How often it is looked whether the server's certificate has to be renewed.
@@ -184,6 +184,8 @@ impl Server {
 
         let allocations_file = StateFile::new(&settings.state_directory, ALLOCATIONS_FILE);
         let allocations: Allocations = allocations_file.load()?;
+        let last_accepted_file = StateFile::new(&settings.state_directory, LAST_ACCEPTED_FILE);
+        let last_accepted: LastAccepted = last_accepted_file.load()?;
         let options = Options { admin_namespace: settings.namespace.clone(), ..Options::default() };
         let (reports, newest_reports) = watch::channel(None);
         if let Some(path) = settings.reports_file.clone() {
@@ -192,8 +194,9 @@ impl Server {
         let translation = TranslationLoop {
             hub,
             gate: settings.gate(),
-            translator: Translator::new(options).with_allocations(allocations),
+            translator: Translator::new(options).with_allocations(allocations).with_last_accepted(last_accepted),
             allocations: allocations_file,
+            last_accepted: last_accepted_file,
             reports,
             stop: stop.clone(),
         };

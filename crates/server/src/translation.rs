@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use meshrelay_api::status::Approval;
 use meshrelay_process::readiness::BlockReady;
 use meshrelay_translate::{
-    Allocations, GateSettings, Inputs, Reports, Severity, Translation, Translator, Verdict, doubt, gate,
+    Allocations, GateSettings, Inputs, LastAccepted, Reports, Severity, Translation, Translator, Verdict, doubt, gate,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -21,7 +21,10 @@ use crate::{Metrics, ServerStatus};
 /// File in the state folder with the virtual addresses in use.
 pub(crate) const ALLOCATIONS_FILE: &str = "allocations.json";
 
-/// After a failed write of the allocations, when it is tried again.
+/// File in the state folder with what trees of RouteTables that freeze keep while something in them is wrong.
+pub(crate) const LAST_ACCEPTED_FILE: &str = "last-accepted.json";
+
+/// After a failed write of a state file, when it is tried again.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 
 pub(crate) struct TranslationLoop {
@@ -29,6 +32,7 @@ pub(crate) struct TranslationLoop {
     pub(crate) gate: GateSettings,
     pub(crate) translator: Translator,
     pub(crate) allocations: StateFile,
+    pub(crate) last_accepted: StateFile,
     /// The newest reports, for whoever keeps them.
     pub(crate) reports: watch::Sender<Option<Arc<Reports>>>,
     pub(crate) stop: CancellationToken,
@@ -38,18 +42,22 @@ pub(crate) struct TranslationLoop {
 struct Work {
     translator: Translator,
     allocations: Allocations,
+    last_accepted: LastAccepted,
 }
 
 impl TranslationLoop {
     /// Runs until stopped. `ready` is released with the first translation.
     pub(crate) async fn run(self, ready: BlockReady) {
-        let Self { hub, gate: settings, translator, allocations, reports, stop } = self;
+        let Self { hub, gate: settings, translator, allocations, last_accepted, reports, stop } = self;
         let metrics = hub.metrics.clone();
         let started = Instant::now();
         let mut changes = hub.inputs.changes();
         let mut ready = Some(ready);
-        let known = translator.allocations().clone();
-        let mut work = Work { translator, allocations: known };
+        let mut work = Work {
+            allocations: translator.allocations().clone(),
+            last_accepted: translator.last_accepted().clone(),
+            translator,
+        };
         loop {
             let changed_at = *changes.borrow_and_update();
             let mut again_at = None;
@@ -68,8 +76,8 @@ impl TranslationLoop {
                             None => doubt(&inputs),
                         };
                         report_doubt(&hub, doubt.as_deref());
-                        let file = allocations.clone();
-                        let done = tokio::task::spawn_blocking(move || translate(work, &inputs, &file));
+                        let files = [allocations.clone(), last_accepted.clone()];
+                        let done = tokio::task::spawn_blocking(move || translate(work, &inputs, &files));
                         let outcome;
                         match done.await {
                             Ok(done) => (work, outcome) = done,
@@ -95,7 +103,7 @@ impl TranslationLoop {
                                 drop(ready.take());
                             }
                             Err(error) => {
-                                tracing::error!(%error, "cannot keep the allocations; the outputs are not published yet");
+                                tracing::error!(%error, "cannot keep the state of translation; the outputs are not published yet");
                                 again_at = Some(Instant::now() + WRITE_RETRY);
                             }
                         }
@@ -117,13 +125,24 @@ impl TranslationLoop {
     }
 }
 
-fn translate(mut work: Work, inputs: &Inputs, allocations: &StateFile) -> (Work, std::io::Result<Translation>) {
+/// Translates, and keeps what the next process needs to go on from there before anybody sees the outputs.
+fn translate(
+    mut work: Work,
+    inputs: &Inputs,
+    [allocations, last_accepted]: &[StateFile; 2],
+) -> (Work, std::io::Result<Translation>) {
     let translation = work.translator.translate(inputs);
     if *work.translator.allocations() != work.allocations {
         if let Err(error) = allocations.store(work.translator.allocations()) {
             return (work, Err(error));
         }
         work.allocations = work.translator.allocations().clone();
+    }
+    if *work.translator.last_accepted() != work.last_accepted {
+        if let Err(error) = last_accepted.store(work.translator.last_accepted()) {
+            return (work, Err(error));
+        }
+        work.last_accepted = work.translator.last_accepted().clone();
     }
     (work, Ok(translation))
 }

@@ -105,6 +105,15 @@ impl Body {
         let reads = Arc::new(reads.collect());
         Self { gvk, spec: spec.into(), shapers: Arc::new(Shaping { shapers, annotation, reads }) }
     }
+
+    /// The same with more kinds of clusters that had a part: too many resources to name them all.
+    pub(crate) fn reading<'a>(self, more: impl IntoIterator<Item = &'a (Name, Gvk)>) -> Self {
+        let Shaping { shapers, annotation, reads } = &*self.shapers;
+        let more = more.into_iter().cloned();
+        let reads = Arc::new(reads.iter().cloned().chain(more).collect());
+        let shaping = Shaping { shapers: shapers.clone(), annotation: annotation.clone(), reads };
+        Self { shapers: Arc::new(shaping), ..self }
+    }
 }
 
 /// Collects what the units of one parent produce.

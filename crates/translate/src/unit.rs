@@ -38,6 +38,8 @@ pub enum UnitKind {
     RateLimitConfig,
     /// Who may call a Service, the workloads of a namespace or a gateway.
     Access,
+    /// What the sidecars of a workload know.
+    Sidecar,
 }
 
 /// What names a unit: one context and one parent.

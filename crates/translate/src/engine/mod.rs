@@ -5,9 +5,7 @@ mod reports;
 mod stage;
 
 use std::collections::BTreeMap;
-use std::num::NonZero;
 use std::sync::Arc;
-use std::thread;
 
 use meshrelay_snapshot::{Name, Object, ObjectKey, Snapshot};
 
@@ -212,12 +210,11 @@ impl Translator {
             }
         }
         let mut recomputed = 0;
-        for parents in changed.chunks(AT_ONCE) {
-            for (parent, batch) in parents.iter().zip(translate(parents)) {
-                recomputed += batch.units.len();
-                self.remember_tree(&**parent, &batch);
-                self.remember(parent.id(), batch);
-            }
+        for parent in changed {
+            let batch = parent.translate();
+            recomputed += batch.units.len();
+            self.remember_tree(&*parent, &batch);
+            self.remember(parent.id(), batch);
         }
         recomputed
     }
@@ -256,33 +253,6 @@ impl Translator {
         self.reports.replace(Origin::Translated(id.clone()), notes);
         self.memo.insert(id, units);
     }
-}
-
-/// Parents that are translated before their output is taken in: enough for several processors, few enough that what
-/// they give fits beside what is kept.
-const AT_ONCE: usize = 256;
-
-/// Fewer parents are not worth a thread.
-const WORTH_A_THREAD: usize = 16;
-
-/// Translates parents, whose order the batches keep.
-fn translate(parents: &[Arc<dyn ParentInput>]) -> Vec<Batch> {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(parents.len() / WORTH_A_THREAD).max(1);
-    let one_by_one = |parents: &[Arc<dyn ParentInput>]| parents.iter().map(|parent| parent.translate()).collect();
-    if threads == 1 {
-        return one_by_one(parents);
-    }
-    let (mine, others) = parents.split_at(parents.len().div_ceil(threads));
-    thread::scope(|scope| {
-        let others = others.chunks(mine.len()).map(|parents| (parents, scope.spawn(move || one_by_one(parents))));
-        let others: Vec<_> = others.collect();
-        let mut batches: Vec<Batch> = one_by_one(mine);
-        for (parents, thread) in others {
-            // A thread that panicked is no reason to lose its parents: the panic comes again where it is seen.
-            batches.extend(thread.join().unwrap_or_else(|_| one_by_one(parents)));
-        }
-        batches
-    })
 }
 
 /// Puts the objects of before in the place of equal new ones.

@@ -12,6 +12,7 @@ pub(crate) mod http_filters;
 pub(crate) mod mesh_host;
 mod protocol;
 pub(crate) mod route_table;
+pub(crate) mod sidecar;
 pub(crate) mod virtual_gateway;
 
 use crate::LastAccepted;
@@ -37,6 +38,7 @@ pub(crate) struct Stages {
     destination_rules: Gathering<destination_rule::DestinationRules>,
     http_filters: http_filters::HttpFilters,
     access: access::Accesses,
+    sidecars: sidecar::Sidecars,
 }
 
 impl Default for Stages {
@@ -55,6 +57,7 @@ impl Default for Stages {
             destination_rules: Gathering::new(UnitKind::DestinationRule, "destination rules"),
             http_filters: http_filters::HttpFilters::default(),
             access: access::Accesses::default(),
+            sidecars: sidecar::Sidecars::default(),
         }
     }
 }
@@ -101,6 +104,7 @@ impl Stages {
         self.table_notes.update(round, |notes| route_table::note_all(tables, notes), |_, (), _| ());
         self.http_filters.update(round, hosts, tables, policies);
         self.access.update(round, hosts);
+        self.sidecars.update(round, hosts, &self.external_services, &self.http_filters);
         self.destination_policies.update(round);
         let (external, policies) = (&self.external_services, &self.destination_policies);
         self.destination_rules

@@ -35,13 +35,16 @@ type Isolated = (Shared<Effect>, Shared<Vec<ResourceRef>>);
 /// By Service the others of its namespace that select the same pods.
 type Partners = BTreeMap<Name, BTreeSet<Name>>;
 
+/// What isolation allows, by the workspaces and the further identities that may call.
+type IsolatedBy<'a> = BTreeMap<(Vec<&'a Name>, BTreeSet<String>), Isolated>;
+
 /// Everything that is looked at, and what is made of it once in a round.
 pub(super) struct View<'a> {
     model: &'a Model,
     hosts: &'a MeshHosts,
     ground: &'a Ground,
     backed: &'a Backed,
-    isolated: RefCell<BTreeMap<(Vec<&'a Name>, BTreeSet<String>), Isolated>>,
+    isolated: RefCell<IsolatedBy<'a>>,
     partners: RefCell<BTreeMap<(&'a Name, Name), Arc<Partners>>>,
 }
 

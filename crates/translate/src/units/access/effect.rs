@@ -1,11 +1,13 @@
 //! What an AccessPolicy, or the isolation of a workspace, says; without what it says it of.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use meshrelay_api::admin::EnforcementLayers;
 use meshrelay_api::istio::authorization_policy::{Condition, From, Operation, Rule, Source, To};
 use meshrelay_api::istio::peer_authentication::{MutualTls, MutualTlsMode};
 use meshrelay_api::security::TlsMode;
+use meshrelay_snapshot::{Gvk, Name};
 
 use crate::fingerprint::Shared;
 use crate::model::{Pods, Principals};
@@ -19,6 +21,31 @@ pub(super) struct Effect {
     pub(super) tls: Option<Tls>,
     /// What enforces it where the choice is made; `None` for everything available.
     pub(super) layers: Option<Layers>,
+}
+
+/// Kinds that tell which callers there are and what their identities are.
+static CALLERS: LazyLock<[Gvk; 6]> = LazyLock::new(|| {
+    [
+        Gvk::new("internal.gloo.solo.io", "v2", "Mesh"),
+        Gvk::new("", "v1", "Namespace"),
+        Gvk::new("", "v1", "ServiceAccount"),
+        Gvk::new("apps", "v1", "Deployment"),
+        Gvk::new("apps", "v1", "StatefulSet"),
+        Gvk::new("apps", "v1", "DaemonSet"),
+    ]
+});
+
+impl Effect {
+    /// The kinds of the clusters that callers come from.
+    pub(super) fn reads(&self) -> BTreeSet<(Name, Gvk)> {
+        let clients = self.grants.iter().flatten().filter_map(|grant| grant.clients.as_ref()).flatten();
+        let clusters = clients.flat_map(|client| match &client.who {
+            Some(Who::These(principals)) => principals.pods.keys().cloned().collect(),
+            _ => Vec::new(),
+        });
+        let clusters: BTreeSet<Name> = clusters.collect();
+        clusters.iter().flat_map(|cluster| CALLERS.iter().map(|kind| (cluster.clone(), kind.clone()))).collect()
+    }
 }
 
 /// What enforces something.

@@ -69,7 +69,8 @@ impl ParentInput for NamespaceAccess {
             }
             if layers.cni && effect.is_enforced() {
                 let spec = cni::policy(labels, effect, &self.context.cluster, &self.doors, &BTreeSet::new());
-                emission.emit(&self.context, &name, &Body::new(&spec, shapers), Extra::default());
+                let body = Body::new(&spec, shapers).reading(&effect.reads());
+                emission.emit(&self.context, &name, &body, Extra::default());
             }
         }
         for (labels, peers) in &self.peers {

@@ -126,11 +126,11 @@ pub(super) fn emit_authorization(
     let suffix = if enforced.is_some() { "-dry-run" } else { "" };
     let logged_name = names::sanitize(&format!("{name}{suffix}"));
     if let Some(rules) = enforced {
-        let body = Body::new(&authorization(labels, rules), shapers.clone());
+        let body = Body::new(&authorization(labels, rules), shapers.clone()).reading(&effect.reads());
         emission.emit(context, &names::sanitize(name), &body, Extra::default());
     }
     if let Some(rules) = logged {
-        let body = Body::new(&authorization(labels, rules), shapers.clone());
+        let body = Body::new(&authorization(labels, rules), shapers.clone()).reading(&effect.reads());
         let annotations = BTreeMap::from([(DRY_RUN.to_owned(), "true".to_owned())]);
         emission.emit(context, &logged_name, &body, Extra { annotations: Some(&annotations), ..Extra::default() });
     }
@@ -166,7 +166,7 @@ impl ParentInput for ServiceAccess {
             for (name, ports) in by_name(&ruling.cni, of_port) {
                 let ports = ports.iter().map(|port| port.in_cilium()).filter(|port| !port.is_empty()).collect();
                 let spec = cni::policy(labels, &ruling.effect, &self.context.cluster, &self.doors, &ports);
-                let body = Body::new(&spec, shapers.clone());
+                let body = Body::new(&spec, shapers.clone()).reading(&ruling.effect.reads());
                 emission.emit(&self.context, &names::sanitize(name), &body, Extra::default());
             }
         }

@@ -94,6 +94,18 @@ impl HttpFilters {
     }
 }
 
+impl HttpFilters {
+    /// What is done to requests, with where.
+    pub(crate) fn effects(&self) -> impl Iterator<Item = (&ContextId, &Effect)> {
+        let routes = self.routes.values().flat_map(|table| table.effects_in_place());
+        let inbound = self.inbound.values().flat_map(|service| {
+            let effects = service.ports.values().flatten();
+            effects.map(move |effect| (&service.context, &**effect))
+        });
+        routes.chain(inbound)
+    }
+}
+
 /// What the policies of a route do to its requests where it is served.
 fn on_route(
     caller: &Caller<'_>,

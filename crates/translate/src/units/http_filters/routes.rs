@@ -76,6 +76,14 @@ impl RouteFilters {
         self.places.iter().flat_map(|place| &place.routes).flat_map(|(_, effects)| effects)
     }
 
+    /// The same with where it holds.
+    pub(super) fn effects_in_place(&self) -> impl Iterator<Item = (&ContextId, &Effect)> {
+        self.places.iter().flat_map(|place| {
+            let effects = place.routes.iter().flat_map(|(_, effects)| effects);
+            effects.map(move |effect| (&place.context, &**effect))
+        })
+    }
+
     /// Asks for the filters wherever the table is served.
     pub(super) fn need(&self, chains: &mut AllChains) {
         for place in &self.places {

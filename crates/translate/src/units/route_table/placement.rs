@@ -228,7 +228,7 @@ impl ClusterInput {
         candidates.map(|workload| workload.spec.pod_labels()).filter(move |labels| !self.is_gateway(namespace, labels))
     }
 
-    fn is_gateway(&self, namespace: &Name, labels: &BTreeMap<Name, Name>) -> bool {
+    pub(crate) fn is_gateway(&self, namespace: &Name, labels: &BTreeMap<Name, Name>) -> bool {
         self.gateways().values().any(|gateway| {
             let here = gateway.spec.service.as_ref().is_some_and(|service| *namespace == *service.namespace);
             here && !gateway.spec.workload_labels.is_empty() && selects(&gateway.spec.workload_labels, labels)

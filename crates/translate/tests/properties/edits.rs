@@ -1,49 +1,42 @@
-//! What must hold for any fleet and any sequence of edits.
+//! Random edits of a small fleet, with objects that mean something.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail wherever it is")]
-
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-use meshrelay_snapshot::{Name, Object, Snapshot};
-use meshrelay_translate::{Inputs, Options, Translation, Translator};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
-const CLUSTERS: [&str; 3] = ["mgmt", "c1", "c2"];
-const NAMESPACES: [&str; 4] = ["gloo-mesh", "gateways", "a", "b"];
+pub(crate) const CLUSTERS: [&str; 3] = ["mgmt", "c1", "c2"];
+pub(crate) const NAMESPACES: [&str; 4] = ["gloo-mesh", "gateways", "a", "b"];
 /// Namespaces in which things are written, the likely ones more than once.
-const LIKELY: [&str; 6] = ["a", "a", "a", "b", "b", "gateways"];
-const NAMES: [&str; 3] = ["x", "y", "y-a"];
+pub(crate) const LIKELY: [&str; 6] = ["a", "a", "a", "b", "b", "gateways"];
+pub(crate) const NAMES: [&str; 3] = ["x", "y", "y-a"];
 
 /// Adds or replaces an object of a cluster, or takes one away.
 #[derive(Clone, Debug)]
-enum Edit {
+pub(crate) enum Edit {
     Put(&'static str, Value),
     Remove(&'static str, usize),
     DropCluster(&'static str),
 }
 
-fn name() -> impl Strategy<Value = &'static str> {
+pub(crate) fn name() -> impl Strategy<Value = &'static str> {
     select(&NAMES[..])
 }
 
-fn namespace() -> impl Strategy<Value = &'static str> {
+pub(crate) fn namespace() -> impl Strategy<Value = &'static str> {
     select(&LIKELY[..])
 }
 
-fn cluster() -> impl Strategy<Value = &'static str> {
+pub(crate) fn cluster() -> impl Strategy<Value = &'static str> {
     select(vec!["c1", "c1", "c2", "c2", "mgmt"])
 }
 
-fn object(api_version: &str, kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
+pub(crate) fn object(api_version: &str, kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
     let labels = json!({"app": name, "istio": if name == "x" { "ingressgateway" } else { "eastwestgateway" }});
     json!({"apiVersion": api_version, "kind": kind, "spec": spec,
         "metadata": {"name": name, "namespace": namespace, "labels": labels}})
 }
 
-fn select_routes() -> impl Strategy<Value = Value> {
+pub(crate) fn select_routes() -> impl Strategy<Value = Value> {
     (0..4, name()).prop_map(|(way, name)| match way {
         0 => json!({}),
         1 => json!({"applyToRoutes": [{"route": {"labels": {"app": name}}}]}),
@@ -52,7 +45,7 @@ fn select_routes() -> impl Strategy<Value = Value> {
     })
 }
 
-fn reference() -> impl Strategy<Value = Value> {
+pub(crate) fn reference() -> impl Strategy<Value = Value> {
     (name(), prop::option::of(namespace()), prop::option::of(cluster())).prop_map(|(name, namespace, cluster)| {
         let mut reference = json!({"name": name});
         for (field, value) in [("namespace", namespace), ("cluster", cluster)] {
@@ -64,7 +57,7 @@ fn reference() -> impl Strategy<Value = Value> {
     })
 }
 
-fn destination() -> impl Strategy<Value = Value> {
+pub(crate) fn destination() -> impl Strategy<Value = Value> {
     let kind = select(vec!["SERVICE", "SERVICE", "VIRTUAL_DESTINATION", "EXTERNAL_SERVICE"]);
     (reference(), kind, any::<bool>(), select(vec![0, 0, 50, 100])).prop_map(|(reference, kind, subset, weight)| {
         let subset = if subset { json!({"version": "v1"}) } else { json!({}) };
@@ -73,7 +66,7 @@ fn destination() -> impl Strategy<Value = Value> {
 }
 
 /// A route of a table, half of which delegate to others, or to themselves.
-fn route() -> impl Strategy<Value = Value> {
+pub(crate) fn route() -> impl Strategy<Value = Value> {
     let path = select(vec![json!({}), json!({"prefix": "/a"}), json!({"exact": "/b"}), json!({"regex": "/c("})]);
     let method = select(vec!["", "", "GET", "PUT"]);
     let matchers = prop::collection::vec((path, method), 0..3).prop_map(|matchers| {
@@ -99,16 +92,16 @@ fn route() -> impl Strategy<Value = Value> {
     )
 }
 
-fn host() -> impl Strategy<Value = &'static str> {
+pub(crate) fn host() -> impl Strategy<Value = &'static str> {
     select(vec!["h.a.mesh", "h-a.mesh", "other.mesh", "*.mesh", "short", "*"])
 }
 
-fn mode() -> impl Strategy<Value = Value> {
+pub(crate) fn mode() -> impl Strategy<Value = Value> {
     select(vec![json!({}), json!({}), json!({"tlsTermination": {}}), json!({"sniRouting": {}})])
 }
 
 /// One object of a kind that means something, often referring to others that may or may not exist.
-fn put() -> impl Strategy<Value = Value> {
+pub(crate) fn put() -> impl Strategy<Value = Value> {
     let networking = "networking.gloo.solo.io/v2";
     let selector =
         select(vec![json!({}), json!({"labels": {"app": "y"}}), json!({"namespace": "a"}), json!({"cluster": "c1"})]);
@@ -208,7 +201,7 @@ fn put() -> impl Strategy<Value = Value> {
 }
 
 /// A policy for destinations of one kind, or of all kinds.
-fn destination_policy() -> impl Strategy<Value = Value> {
+pub(crate) fn destination_policy() -> impl Strategy<Value = Value> {
     let kinds = vec![
         ("resilience", "FailoverPolicy", json!({"localityMappings": []})),
         ("resilience", "OutlierDetectionPolicy", json!({"consecutiveErrors": 2})),
@@ -231,7 +224,7 @@ fn destination_policy() -> impl Strategy<Value = Value> {
 }
 
 /// External authorization: policies for routes and Services, the servers, and the Service that is one by its name.
-fn ext_auth() -> impl Strategy<Value = Value> {
+pub(crate) fn ext_auth() -> impl Strategy<Value = Value> {
     let server = (namespace(), name(), destination()).prop_map(|(namespace, name, destination)| {
         let spec = json!({"destinationServer": destination});
         object("admin.gloo.solo.io/v2", "ExtAuthServer", namespace, name, spec)
@@ -266,7 +259,7 @@ fn ext_auth() -> impl Strategy<Value = Value> {
 }
 
 /// Who may call what.
-fn access() -> impl Strategy<Value = Value> {
+pub(crate) fn access() -> impl Strategy<Value = Value> {
     let clients = select(vec![
         json!([{}]),
         json!([{"serviceAccountSelector": {"namespace": "a"}}]),
@@ -291,7 +284,7 @@ fn access() -> impl Strategy<Value = Value> {
 }
 
 /// What else decides about callers.
-fn account_or_network() -> impl Strategy<Value = Value> {
+pub(crate) fn account_or_network() -> impl Strategy<Value = Value> {
     (namespace(), name(), any::<bool>()).prop_map(|(namespace, name, is_account)| {
         if is_account {
             object("v1", "ServiceAccount", namespace, name, json!({}))
@@ -303,7 +296,7 @@ fn account_or_network() -> impl Strategy<Value = Value> {
 }
 
 /// Selectors of routes or Services, beside routes.
-fn select_targets() -> impl Strategy<Value = Value> {
+pub(crate) fn select_targets() -> impl Strategy<Value = Value> {
     (select_routes(), any::<bool>()).prop_map(|(mut spec, services)| {
         if services {
             spec["applyToDestinations"] = json!([{"selector": {"name": "y"}}]);
@@ -312,11 +305,11 @@ fn select_targets() -> impl Strategy<Value = Value> {
     })
 }
 
-fn phase() -> impl Strategy<Value = Value> {
+pub(crate) fn phase() -> impl Strategy<Value = Value> {
     select(vec![json!({}), json!({"preAuthz": {"priority": 1}}), json!({"postAuthz": {}})])
 }
 
-fn token_policy() -> impl Strategy<Value = Value> {
+pub(crate) fn token_policy() -> impl Strategy<Value = Value> {
     (namespace(), name(), select_targets(), phase(), destination(), 0..4_usize).prop_map(
         |(namespace, name, mut spec, phase, keys, way)| {
             let provider = match way {
@@ -332,7 +325,7 @@ fn token_policy() -> impl Strategy<Value = Value> {
 }
 
 /// Policies, what they name, and what names their servers.
-fn rate_limits() -> impl Strategy<Value = Value> {
+pub(crate) fn rate_limits() -> impl Strategy<Value = Value> {
     let raw = json!({"rateLimits": [{"actions": [{"remoteAddress": {}}]}, {"setActions": [{"genericKey": {}}]}]});
     let traffic_control = "trafficcontrol.policy.gloo.solo.io/v2";
     let policy =
@@ -364,257 +357,10 @@ fn rate_limits() -> impl Strategy<Value = Value> {
     prop_oneof![policy, client, counted, settings]
 }
 
-fn edit() -> impl Strategy<Value = Edit> {
+pub(crate) fn edit() -> impl Strategy<Value = Edit> {
     prop_oneof![
         20 => (cluster(), put()).prop_map(|(cluster, object)| Edit::Put(cluster, object)),
         3 => (cluster(), any::<usize>()).prop_map(|(cluster, index)| Edit::Remove(cluster, index)),
         1 => select(vec!["c1", "c2"]).prop_map(Edit::DropCluster),
     ]
-}
-
-type Fleet = BTreeMap<&'static str, Vec<Value>>;
-
-/// A fleet in which much can be translated: meshes, gateways, and a workspace that owns nearly everything.
-fn base() -> Fleet {
-    let mut fleet = Fleet::new();
-    for cluster in CLUSTERS {
-        let objects = fleet.entry(cluster).or_default();
-        for namespace in NAMESPACES {
-            objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}));
-        }
-        if cluster == "mgmt" {
-            continue;
-        }
-        let internal = "internal.gloo.solo.io/v2";
-        objects.push(object(internal, "Mesh", "gloo-mesh", "istiod", json!({"trustDomain": cluster})));
-        for (name, role) in [("x", "ingressgateway"), ("y-a", "eastwestgateway")] {
-            let ports = json!([{"name": "tls", "number": 15443}, {"name": "https", "number": 16443}]);
-            let spec = json!({"service": {"name": name, "namespace": "gateways"}, "workloadLabels": {"istio": role},
-                "externalAddresses": [{"address": format!("{name}.{cluster}.example.com"), "ports": ports}]});
-            objects.push(object(internal, "DiscoveredGateway", "gloo-mesh", name, spec));
-            let ports = json!([{"name": "http", "port": 80, "targetPort": 8080}, {"name": "tls", "port": 15443},
-                {"name": "https", "port": 16443}]);
-            objects.push(object(
-                "v1",
-                "Service",
-                "gateways",
-                name,
-                json!({"selector": {"istio": role}, "ports": ports}),
-            ));
-        }
-        let ports = json!([{"name": "http", "port": 80, "targetPort": 8080}]);
-        objects.push(object("v1", "Service", "a", "y", json!({"selector": {"app": "y"}, "ports": ports})));
-    }
-    let listener = json!({"http": {}, "port": {"number": 80}});
-    let services = json!([{"labels": {"app": "y"}}]);
-    let ports = json!([{"number": 80, "protocol": "HTTP"}]);
-    let destinations = json!([{"ref": {"name": "y"}, "port": {"number": 80}, "subset": {"version": "v1"}},
-        {"ref": {"name": "base"}, "kind": "VIRTUAL_DESTINATION"}]);
-    let http = json!([{"name": "all", "forwardTo": {"destinations": destinations}}]);
-    let gateways = json!([{"name": "base", "namespace": "gateways"}]);
-    let networking = "networking.gloo.solo.io/v2";
-    fleet.entry("c1").or_default().extend([
-        object(networking, "VirtualGateway", "gateways", "base", json!({"listeners": [listener]})),
-        object(
-            networking,
-            "VirtualDestination",
-            "a",
-            "base",
-            json!({"hosts": ["b.mesh"], "services": services, "ports": ports}),
-        ),
-        object(
-            networking,
-            "RouteTable",
-            "a",
-            "base",
-            json!({"hosts": ["site.mesh"], "virtualGateways": gateways, "http": http}),
-        ),
-    ]);
-    for (name, namespaces) in [("first", ["gateways", "a"]), ("second", ["b", "config"])] {
-        let namespaces: Vec<Value> = namespaces.iter().map(|namespace| json!({"name": namespace})).collect();
-        let spec = json!({"workloadClusters": [{"name": "*", "namespaces": namespaces}]});
-        let mut workspace = object("admin.gloo.solo.io/v2", "Workspace", "gloo-mesh", name, spec);
-        workspace["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
-        fleet.entry("mgmt").or_default().push(workspace);
-    }
-    fleet
-}
-
-fn apply(fleet: &mut Fleet, edit: &Edit) {
-    match edit {
-        Edit::Put(cluster, object) => {
-            let objects = fleet.entry(cluster).or_default();
-            let same = |other: &Value| {
-                ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace"]
-                    .iter()
-                    .all(|field| other.pointer(field) == object.pointer(field))
-            };
-            objects.retain(|other| !same(other));
-            objects.push(object.clone());
-        }
-        Edit::Remove(cluster, index) => {
-            let objects = fleet.entry(cluster).or_default();
-            if !objects.is_empty() {
-                objects.remove(index % objects.len());
-            }
-        }
-        Edit::DropCluster(cluster) => {
-            fleet.remove(cluster);
-        }
-    }
-}
-
-fn inputs<'a>(clusters: impl Iterator<Item = (&'a &'static str, Vec<&'a Value>)>) -> Inputs {
-    let clusters = clusters.map(|(name, objects)| {
-        let objects = objects.into_iter().map(|object| Arc::new(Object::from_value(object).unwrap()));
-        (Name::from(*name), Arc::new(objects.collect::<Snapshot>()))
-    });
-    Inputs { management_cluster: "mgmt".into(), clusters: clusters.collect() }
-}
-
-fn forwards(fleet: &Fleet) -> Inputs {
-    inputs(fleet.iter().map(|(name, objects)| (name, objects.iter().collect())))
-}
-
-fn backwards(fleet: &Fleet) -> Inputs {
-    inputs(fleet.iter().rev().map(|(name, objects)| (name, objects.iter().rev().collect())))
-}
-
-/// Everything that leaves the program.
-fn bytes(translation: &Translation) -> Vec<Vec<u8>> {
-    let outputs = translation.outputs.iter().flat_map(|(cluster, snapshot)| {
-        let objects = snapshot.sorted().into_iter().map(|object| object.body().to_vec());
-        [cluster.as_bytes().to_vec()].into_iter().chain(objects).collect::<Vec<_>>()
-    });
-    let reports = serde_json::to_vec(&translation.reports.document()).unwrap();
-    outputs.chain([reports]).collect()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-
-    #[test]
-    fn incremental_equals_from_scratch(edits in prop::collection::vec(prop::collection::vec(edit(), 1..6), 1..8)) {
-        let mut fleet = base();
-        let mut translator = Translator::new(Options::default());
-        translator.translate(&forwards(&fleet));
-        for step in edits {
-            step.iter().for_each(|edit| apply(&mut fleet, edit));
-            let incremental = translator.translate(&forwards(&fleet));
-            let mut fresh = Translator::new(Options::default())
-                .with_allocations(translator.allocations().clone())
-                .with_last_accepted(translator.last_accepted().clone());
-            let from_scratch = fresh.translate(&forwards(&fleet));
-            prop_assert_eq!(bytes(&incremental), bytes(&from_scratch));
-            prop_assert_eq!(&incremental.reports, &from_scratch.reports);
-            prop_assert_eq!(translator.last_accepted(), fresh.last_accepted());
-            prop_assert_eq!(&incremental.outputs, &from_scratch.outputs);
-            prop_assert_eq!(translator.visibility(), fresh.visibility());
-            let again = translator.translate(&forwards(&fleet));
-            prop_assert_eq!(again.stats.recomputed, 0);
-            for (cluster, snapshot) in &again.outputs {
-                prop_assert!(Arc::ptr_eq(snapshot, &incremental.outputs[cluster]));
-            }
-        }
-    }
-
-    #[test]
-    fn the_order_of_arrival_does_not_matter(edits in prop::collection::vec(edit(), 0..40)) {
-        let mut fleet = base();
-        edits.iter().for_each(|edit| apply(&mut fleet, edit));
-        let one = Translator::new(Options::default()).translate(&forwards(&fleet));
-        let two = Translator::new(Options::default()).translate(&backwards(&fleet));
-        prop_assert_eq!(bytes(&one), bytes(&two));
-    }
-
-    #[test]
-    fn every_object_comes_from_one_unit_and_goes_to_its_context(edits in prop::collection::vec(edit(), 0..40)) {
-        let mut fleet = base();
-        edits.iter().for_each(|edit| apply(&mut fleet, edit));
-        let mut translator = Translator::new(Options::default());
-        let translation = translator.translate(&forwards(&fleet));
-        let mut published = 0;
-        let mut units = BTreeSet::new();
-        let mut ruled = BTreeSet::new();
-        for unit in translator.units() {
-            prop_assert!(units.insert(unit.id.clone()), "{:?} twice", unit.id);
-            prop_assert!(!unit.objects.is_empty());
-            for object in &unit.objects {
-                published += 1;
-                prop_assert_eq!(&object.key().namespace, &unit.id.context.namespace);
-                // Istio merges the subsets of rules for one host, but only one of them may say more.
-                if object.key().gvk.kind == "DestinationRule" && !object.value()["spec"]["trafficPolicy"].is_null() {
-                    let host = object.value()["spec"]["host"].to_string();
-                    let place = (unit.id.context.cluster.clone(), object.key().namespace.clone(), host);
-                    prop_assert!(ruled.insert(place.clone()), "two rules for {:?}", place);
-                }
-                let labels = object.labels();
-                prop_assert_eq!(&labels["context.mesh.gloo.solo.io/cluster"], &unit.id.context.cluster);
-                prop_assert_eq!(&labels["context.mesh.gloo.solo.io/workspace"], &unit.id.context.workspace);
-                prop_assert_eq!(&labels["gloo.solo.io/parent_name"], &unit.id.parent.key.name);
-            }
-        }
-        // No object hides another: two that would have one name both get through.
-        let objects: usize = translation.outputs.values().map(|snapshot| snapshot.len()).sum();
-        prop_assert_eq!(objects, published);
-        prop_assert_eq!(objects, translation.stats.objects);
-        for (resource, report) in translation.reports.iter() {
-            for (cluster, key) in &report.shaped {
-                let object = translation.outputs[cluster].get(key);
-                prop_assert!(object.is_some(), "{} reports {}, which is not there", resource, key);
-            }
-        }
-    }
-}
-
-#[test]
-fn a_change_recomputes_only_what_depends_on_it() {
-    let mut fleet = base();
-    let networking = "networking.gloo.solo.io/v2";
-    for (name, host) in [("one", "one.mesh"), ("two", "two.mesh")] {
-        let services = json!([{"name": "y", "namespace": "a"}]);
-        let spec = json!({"hosts": [host], "services": services, "ports": [{"number": 80, "protocol": "HTTP"}]});
-        apply(&mut fleet, &Edit::Put("c1", object(networking, "VirtualDestination", "a", name, spec)));
-    }
-    let mut translator = Translator::new(Options::default());
-    let before = translator.translate(&forwards(&fleet));
-    assert!(before.stats.objects >= 8, "{:?}", before.stats);
-    assert_eq!(before.stats.recomputed, before.stats.units);
-
-    let external = json!({"hosts": ["x.example.com"], "ports": [{"number": 80, "protocol": "HTTP"}]});
-    apply(&mut fleet, &Edit::Put("c1", object(networking, "ExternalService", "a", "new", external)));
-    let after = translator.translate(&forwards(&fleet));
-    assert_eq!((after.stats.changed_clusters, after.stats.recomputed), (1, 4), "an entry in each of four namespaces");
-
-    let objects = |translation: &Translation| -> BTreeMap<_, _> {
-        let all = translation.outputs.iter().flat_map(|(cluster, snapshot)| {
-            snapshot
-                .iter()
-                .map(|object| ((cluster.clone(), object.key().clone()), Arc::clone(object)))
-                .collect::<Vec<_>>()
-        });
-        all.collect()
-    };
-    let after = objects(&after);
-    for (key, object) in objects(&before) {
-        assert!(Arc::ptr_eq(&object, &after[&key]), "{key:?} was made again");
-    }
-}
-
-#[test]
-fn names_that_collide_are_told_apart() {
-    let mut fleet = base();
-    let networking = "networking.gloo.solo.io/v2";
-    for (name, host) in [("one", "h.a.mesh"), ("two", "h-a.mesh")] {
-        let services = json!([{"name": "y", "namespace": "a"}]);
-        let spec = json!({"hosts": [host], "services": services, "ports": [{"number": 80, "protocol": "HTTP"}]});
-        apply(&mut fleet, &Edit::Put("c1", object(networking, "VirtualDestination", "a", name, spec)));
-    }
-    let translation = Translator::new(Options::default()).translate(&forwards(&fleet));
-    let entries = |host: &str| {
-        let snapshot = &translation.outputs["c1"];
-        let entries = snapshot.iter().filter(|object| object.key().gvk.kind == "ServiceEntry");
-        entries.filter(|object| object.value()["spec"]["hosts"] == json!([host])).count()
-    };
-    assert_eq!((entries("h.a.mesh"), entries("h-a.mesh")), (1, 1));
 }

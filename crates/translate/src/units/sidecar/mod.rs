@@ -1,0 +1,241 @@
+//! What sidecars know: without anything said, every destination of their cluster; trimmed, those that they may need.
+
+mod known;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use meshrelay_api::istio::Sidecar;
+use meshrelay_api::istio::shared::WorkloadSelector;
+use meshrelay_api::istio::sidecar::EgressListener;
+use meshrelay_api::resilience::TrimProxyConfigPolicySpec;
+use meshrelay_api::selectors::WorkloadKind;
+use meshrelay_snapshot::{ContentHash, Name};
+
+use self::known::{Fleet, Hosts, Known};
+use crate::engine::{Round, Stage, Step};
+use crate::fingerprint::{Shared, fingerprint};
+use crate::input::kube::{WorkloadSpec, selects};
+use crate::input::{ClusterInput, Input, Theirs};
+use crate::model::{Model, Workspace};
+use crate::names;
+use crate::output::{Body, Emission, Extra, Shapers};
+use crate::policies::{Book, Policy, Subject};
+use crate::report::{Code, Notes, Severity};
+use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
+use crate::units::external_service::ExternalService;
+use crate::units::http_filters::HttpFilters;
+use crate::units::mesh_host::MeshHosts;
+use crate::{ContextId, ResourceRef};
+
+type Workload = Arc<Input<Theirs<WorkloadSpec>>>;
+
+/// Tells a sidecar of nothing: Istio wants a host in every list.
+const NOTHING: &str = "~/*";
+
+/// All sidecars that are trimmed.
+#[derive(Debug)]
+pub(crate) struct Sidecars {
+    book: Book<TrimProxyConfigPolicySpec>,
+    known: Step<Known>,
+    workloads: Stage<TrimmedWorkload>,
+}
+
+impl Default for Sidecars {
+    fn default() -> Self {
+        let workloads = Stage::new(UnitKind::Sidecar, "trimmed workloads");
+        Self { book: Book::default(), known: Step::new(known::NAME), workloads }
+    }
+}
+
+impl Sidecars {
+    pub(crate) fn update(
+        &mut self,
+        round: &mut Round<'_>,
+        hosts: &MeshHosts,
+        externals: &Stage<ExternalService>,
+        filters: &HttpFilters,
+    ) {
+        let Self { book, known, workloads } = self;
+        let model = round.model;
+        book.update(round, |cluster| cluster.trim_proxy_config_policies(), &["numSelectedWorkloads"]);
+        let fleet = Fleet { model, hosts, externals, filters, book };
+        known.update(round, |notes| fleet.resolve(notes), Known::compare);
+        let Some(known) = known.get() else { return };
+        let trims = Trims { model, known, book };
+        workloads.update(round, |cluster| trims.list(cluster), |parent, notes| trims.resolve(parent, notes));
+    }
+}
+
+/// A workload whose sidecars are told of some hosts only.
+#[derive(Debug, Hash)]
+struct TrimmedWorkload {
+    parent: ResourceRef,
+    context: ContextId,
+    /// Labels of the pods.
+    labels: BTreeMap<Name, Name>,
+    /// Many workloads have the same.
+    hosts: Vec<Shared<Hosts>>,
+    sources: Vec<ResourceRef>,
+}
+
+/// What sidecars are to be told.
+struct Trims<'a> {
+    model: &'a Model,
+    known: &'a Known,
+    book: &'a Book<TrimProxyConfigPolicySpec>,
+}
+
+/// What is said about one workload.
+struct Said<'a> {
+    hosts: Vec<Shared<Hosts>>,
+    policies: Vec<&'a ResourceRef>,
+}
+
+impl<'a> Trims<'a> {
+    fn list(&self, cluster: &ClusterInput) -> BTreeSet<ResourceRef> {
+        let mut all = BTreeSet::new();
+        for workspace in self.model.workspaces.values() {
+            let settings = &workspace.settings;
+            if settings.trims_to_visible() || settings.trims_all || !self.book.of(&workspace.name).is_empty() {
+                let namespaces = workspace.contexts.get(&cluster.name).into_iter().flatten();
+                let workloads = namespaces.flat_map(|namespace| cluster.workloads_in(namespace));
+                all.extend(workloads.map(|workload| workload.reference(&cluster.name)));
+            }
+        }
+        all
+    }
+
+    fn resolve(&self, parent: &ResourceRef, notes: &mut Notes) -> Option<TrimmedWorkload> {
+        let namespace = &parent.key.namespace;
+        let cluster = self.model.clusters.get(&parent.cluster)?;
+        let context = self.model.context(&parent.cluster, namespace)?;
+        let workspace = self.model.workspaces.get(&context.workspace)?;
+        let all = cluster.workloads_in(namespace);
+        let own = all.iter().find(|workload| workload.object.key() == &parent.key)?;
+        if !has_sidecar(cluster, own) {
+            return None;
+        }
+        let labels = own.spec.pod_labels();
+        for policy in self.selecting(workspace, cluster, own) {
+            notes.count(&policy.source, "numSelectedWorkloads", 1);
+        }
+        let mut said = self.said(workspace, cluster, own)?;
+        let mut is_first = true;
+        let others = all.iter().filter(|other| other.object.key() != own.object.key() && has_sidecar(cluster, other));
+        // Istio finds pods by labels, and so the pods of these too.
+        for other in others.filter(|other| selects(labels, other.spec.pod_labels())) {
+            let Some(of_other) = self.said(workspace, cluster, other) else {
+                let text = format!(
+                    "{parent} stays as it is: its labels also match the pods of {}, which is not to be trimmed: give \
+                     it a label of its own, or select both",
+                    other.reference(&cluster.name)
+                );
+                for policy in &said.policies {
+                    notes.say(policy, Severity::Warning, Code::TrimOverlap, text.clone());
+                }
+                return None;
+            };
+            said.hosts.extend(of_other.hosts);
+            said.policies.extend(of_other.policies);
+            is_first &= other.spec.pod_labels() != labels || own.object.key() < other.object.key();
+        }
+        // One Sidecar for all workloads that Istio cannot tell apart.
+        if !is_first {
+            return None;
+        }
+        let sources = self.model.sources(&workspace.name).chain(said.policies).cloned().collect();
+        Some(TrimmedWorkload { parent: parent.clone(), context, labels: labels.clone(), hosts: said.hosts, sources })
+    }
+
+    /// The policies that select a workload.
+    fn selecting(
+        &self,
+        workspace: &'a Workspace,
+        cluster: &'a ClusterInput,
+        workload: &'a Workload,
+    ) -> impl Iterator<Item = &'a Arc<Policy<TrimProxyConfigPolicySpec>>> {
+        let subject = Subject {
+            cluster: &cluster.name,
+            namespace: workload.namespace(),
+            name: workload.name(),
+            workspace: &workspace.name,
+            labels: workload.spec.pod_labels(),
+        };
+        self.book.of(&workspace.name).iter().filter(move |policy| {
+            let selectors = &policy.input.spec.apply_to_workloads;
+            let is_selected = || {
+                selectors.iter().any(|one| {
+                    one.kind == WorkloadKind::Kube && one.selector.as_ref().is_none_or(|one| subject.is_selected(one))
+                })
+            };
+            selectors.is_empty() || is_selected()
+        })
+    }
+
+    /// What the sidecars of a workload are to be told of, whatever is said of others; `None` for everything.
+    fn said(&self, workspace: &'a Workspace, cluster: &'a ClusterInput, workload: &'a Workload) -> Option<Said<'a>> {
+        let site = self.known.get(&workspace.name, &cluster.name)?;
+        let mut said = Said { hosts: Vec::new(), policies: Vec::new() };
+        if workspace.settings.trims_to_visible() {
+            said.hosts.push(site.visible.clone());
+        }
+        for policy in self.selecting(workspace, cluster, workload) {
+            if let Some(hosts) = site.by_policy.get(&policy.source) {
+                said.hosts.push(hosts.clone());
+                said.policies.push(&policy.source);
+            }
+        }
+        if said.hosts.is_empty() && !workspace.settings.trims_all {
+            return None;
+        }
+        said.hosts.push(site.asked.clone());
+        Some(said)
+    }
+}
+
+/// Whether the pods of a workload may have a sidecar.
+fn has_sidecar(cluster: &ClusterInput, workload: &Workload) -> bool {
+    let (namespace, labels) = (workload.namespace(), workload.spec.pod_labels());
+    // A Sidecar without labels would be one for the whole namespace.
+    cluster.trust_domain(namespace).is_some()
+        && !labels.is_empty()
+        && !workload.spec.is_kept_out_of_the_mesh()
+        && !cluster.is_gateway(namespace, labels)
+}
+
+impl ParentInput for TrimmedWorkload {
+    fn id(&self) -> BatchId {
+        (UnitKind::Sidecar, self.parent.clone())
+    }
+
+    fn fingerprint(&self) -> ContentHash {
+        fingerprint(self)
+    }
+
+    fn translate(&self) -> Batch {
+        let mut emission = Emission::new(UnitKind::Sidecar, &self.parent);
+        let names: BTreeSet<&String> = self.hosts.iter().flat_map(|hosts| &hosts.names).collect();
+        let mut hosts: Vec<String> = names.into_iter().map(|name| format!("*/{name}")).collect();
+        if hosts.is_empty() {
+            hosts.push(NOTHING.to_owned());
+        }
+        let labels = self.labels.iter().map(|(key, value)| (key.to_string(), value.to_string()));
+        let spec = Sidecar {
+            egress: vec![EgressListener { hosts, ..EgressListener::default() }],
+            workload_selector: Some(WorkloadSelector { labels: labels.collect() }),
+            ..Sidecar::default()
+        };
+        let shapers: Shapers = self.sources.iter().chain([&self.parent]).collect();
+        let body = Body::new(&spec, shapers).reading(self.hosts.iter().flat_map(|hosts| &hosts.reads));
+        let ResourceRef { cluster, key } = &self.parent;
+        let (kind, name, namespace) = (key.gvk.kind.as_str(), &key.name, &key.namespace);
+        let name = if kind == "Deployment" {
+            names::sanitize(&format!("Sidecar-{name}-{namespace}-{cluster}-{}", self.context.workspace))
+        } else {
+            names::identified(&format!("sidecar-{name}"), &["Sidecar", kind, name, namespace, cluster])
+        };
+        emission.emit(&self.context, &name, &body, Extra::default());
+        emission.finish()
+    }
+}
