@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::unit::{Batch, Unit, UnitId, UnitKind};
+use crate::units::http_filters::Guard;
 use crate::units::route_table::Target;
 use crate::{ContextId, ResourceRef};
 
@@ -30,16 +31,18 @@ impl LastAccepted {
         self.trees.get(root)
     }
 
-    /// Remembers what units of one kind gave for a tree, in the place of what they gave before.
-    pub(crate) fn remember(&mut self, root: &ResourceRef, kind: UnitKind, batch: &Batch) {
+    /// Remembers what a tree gave and where it leads, in the place of what was known of that before.
+    pub(crate) fn remember(&mut self, root: &ResourceRef, batch: &Batch, targets: Vec<(ContextId, Target)>) {
         let accepted = Arc::make_mut(self.trees.entry(root.clone()).or_default());
-        accepted.units.retain(|unit| unit.kind != kind);
-        accepted.units.extend(batch.units.iter().map(|unit| AcceptedUnit::new(unit, batch)));
+        accepted.units = batch.units.iter().map(|unit| AcceptedUnit::new(unit, batch)).collect();
+        accepted.targets = targets;
     }
 
-    /// Remembers where a tree leads, as far as the rules of clients must know it.
-    pub(crate) fn remember_targets(&mut self, root: &ResourceRef, targets: Vec<(ContextId, Target)>) {
-        Arc::make_mut(self.trees.entry(root.clone()).or_default()).targets = targets;
+    /// Remembers what guards the routes of a tree that is remembered.
+    pub(crate) fn remember_guards(&mut self, root: &ResourceRef, guards: Vec<Guard>) {
+        if let Some(accepted) = self.trees.get_mut(root).filter(|accepted| accepted.guards != guards) {
+            Arc::make_mut(accepted).guards = guards;
+        }
     }
 
     pub(crate) fn retain(&mut self, is_kept: impl Fn(&ResourceRef) -> bool) {
@@ -54,12 +57,13 @@ pub(crate) struct Accepted {
     units: Vec<AcceptedUnit>,
     /// The targets with a subset.
     targets: Vec<(ContextId, Target)>,
+    /// Which policies guard the routes: without them, what is kept would be open to everyone.
+    guards: Vec<Guard>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AcceptedUnit {
-    kind: UnitKind,
     context: ContextId,
     reads: BTreeSet<(Name, Gvk)>,
     objects: Vec<AcceptedObject>,
@@ -85,7 +89,13 @@ impl Accepted {
     pub(crate) fn within(&self, is_allowed: impl Fn(&ContextId) -> bool) -> Self {
         let units = self.units.iter().filter(|unit| is_allowed(&unit.context));
         let targets = self.targets.iter().filter(|(context, _)| is_allowed(context));
-        Self { units: units.cloned().collect(), targets: targets.cloned().collect() }
+        let guards = self.guards.iter().filter(|guard| is_allowed(&guard.context));
+        Self { units: units.cloned().collect(), targets: targets.cloned().collect(), guards: guards.cloned().collect() }
+    }
+
+    /// What guards the routes.
+    pub(crate) fn guards(&self) -> &[Guard] {
+        &self.guards
     }
 
     /// The targets with a subset in one context.
@@ -94,11 +104,11 @@ impl Accepted {
         here.map(|(_, target)| target.clone()).collect()
     }
 
-    /// Puts what units of one kind gave for the tree in the place of what they give now. What they say now remains.
-    pub(crate) fn replace(&self, root: &ResourceRef, kind: UnitKind, batch: &mut Batch) {
+    /// Puts what the tree gave in the place of what it gives now. What it says now remains.
+    pub(crate) fn replace(&self, root: &ResourceRef, batch: &mut Batch) {
         batch.notes.forget_outputs();
         batch.units.clear();
-        for unit in self.units.iter().filter(|unit| unit.kind == kind) {
+        for unit in &self.units {
             for AcceptedObject { object, shapers } in &unit.objects {
                 for shaper in shapers {
                     batch.notes.shaped(shaper, (unit.context.cluster.clone(), object.key().clone()));
@@ -106,7 +116,8 @@ impl Accepted {
                 }
             }
             let objects = unit.objects.iter().map(|accepted| Arc::clone(&accepted.object)).collect();
-            let id = Arc::new(UnitId { context: unit.context.clone(), kind, parent: root.clone() });
+            let id =
+                Arc::new(UnitId { context: unit.context.clone(), kind: UnitKind::RouteTable, parent: root.clone() });
             batch.units.push(Unit { id, reads: Arc::new(unit.reads.clone()), objects });
         }
     }
@@ -114,12 +125,12 @@ impl Accepted {
 
 impl AcceptedUnit {
     fn new(unit: &Unit, batch: &Batch) -> Self {
-        let UnitId { context, kind, .. } = &*unit.id;
+        let context = &unit.id.context;
         let objects = unit.objects.iter().map(|object| {
             let output = (context.cluster.clone(), object.key().clone());
             AcceptedObject { object: Arc::clone(object), shapers: batch.notes.shapers(&output) }
         });
-        Self { kind: *kind, context: context.clone(), reads: (*unit.reads).clone(), objects: objects.collect() }
+        Self { context: context.clone(), reads: (*unit.reads).clone(), objects: objects.collect() }
     }
 }
 

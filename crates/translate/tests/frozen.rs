@@ -168,3 +168,44 @@ fn a_frozen_tree_gives_nothing_to_a_namespace_that_its_workspace_lost() {
     assert!(is_told(&lost, Code::Frozen));
     assert_eq!(routes(&translator.translate(&fleet(&broken))), ["/one"]);
 }
+
+/// The EnvoyFilters, by name.
+fn filters(translation: &Translation) -> Vec<Value> {
+    let objects = translation.outputs["c"].sorted();
+    let filters = objects.iter().filter(|object| object.key().gvk.kind == "EnvoyFilter");
+    filters.map(|object| object.value()["spec"].clone()).collect()
+}
+
+#[test]
+fn routes_of_a_frozen_tree_stay_protected() {
+    let labels = json!([{"route": {"labels": {"login": "needed"}}}]);
+    let config = json!({"server": {"name": "auth"}, "glooAuth": {"configs": []}});
+    let spec = json!({"applyToRoutes": labels, "config": config});
+    let policy = object("security.policy.gloo.solo.io/v2", "ExtAuthPolicy", "shop", "login", spec);
+    let ports = json!([{"name": "grpc", "port": 8083}]);
+    let service = object("v1", "Service", "shop", "auth", json!({"selector": {"app": "auth"}, "ports": ports}));
+    let destination = json!({"ref": {"name": "auth"}, "port": {"name": "grpc"}});
+    let spec = json!({"destinationServer": destination});
+    let server = object("admin.gloo.solo.io/v2", "ExtAuthServer", "shop", "auth", spec);
+    let mut child = child("/one", "web");
+    child["spec"]["http"][0]["labels"] = json!({"login": "needed"});
+    let mut translator = Translator::new(Options::default());
+    let first = translator.translate(&fleet(&[root(FREEZE), policy.clone(), service.clone(), server.clone(), child]));
+    assert!(filters(&first).len() > 1, "{:?}", filters(&first));
+
+    let unreadable = table("child", json!({"http": 7}));
+    let broken = fleet(&[root(FREEZE), policy, service, server, unreadable]);
+    let second = translator.translate(&broken);
+    assert_eq!(routes(&second), routes(&first));
+    assert_eq!(filters(&second), filters(&first), "what is served without its filters is open to everyone");
+    let mut other = Translator::new(Options::default())
+        .with_last_accepted(translator.last_accepted().clone())
+        .with_allocations(translator.allocations().clone());
+    assert_eq!(other.translate(&broken).outputs, second.outputs);
+
+    // Without the policy it is not known whether the route may be open.
+    let objects = [root(FREEZE), table("child", json!({"http": 7}))];
+    let third = other.translate(&fleet(&objects));
+    assert_eq!(routes(&third), routes(&first));
+    assert!(filters(&third).iter().any(|spec| spec.to_string().contains("policy-of-frozen-route-gone")));
+}

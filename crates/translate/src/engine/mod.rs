@@ -98,6 +98,10 @@ impl Translator {
         self.note_baseline(&mut round);
         self.stages.update(&mut round, &mut self.allocations, &self.last_accepted);
         let recomputed = self.take(round.events);
+        // Policies change what guards a tree without a change of the tree.
+        for (root, _) in self.trees.iter().filter(|(_, is_right)| **is_right) {
+            self.last_accepted.remember_guards(root, self.stages.guards(root));
+        }
         // A cluster that is not there may come back, with its tables as they were.
         let (trees, clusters) = (&self.trees, &self.clusters);
         self.last_accepted.retain(|root| trees.contains_key(root) || !clusters.contains_key(&root.cluster));
@@ -200,7 +204,9 @@ impl Translator {
                 Event::Noted(origin, notes) => self.reports.replace(origin, notes),
                 Event::Changed(parent) => changed.push(parent),
                 Event::Gone(id) => {
-                    self.forget_tree(&id);
+                    if id.0 == UnitKind::RouteTable {
+                        self.trees.remove(&id.1);
+                    }
                     if let Some(before) = self.memo.remove(&id) {
                         self.units -= before.len();
                         self.outputs.replace(&before, &[]);
@@ -222,25 +228,15 @@ impl Translator {
     /// Remembers what a tree gives, if nothing is wrong with it.
     fn remember_tree(&mut self, parent: &dyn ParentInput, batch: &Batch) {
         let (kind, root) = parent.id();
-        if kind == UnitKind::RouteTable {
-            self.trees.remove(&root);
-            if let Some(tree) = parent.tree() {
-                self.trees.insert(root.clone(), matches!(tree, Tree::Accepted(_)));
-                if let Tree::Accepted(targets) = tree {
-                    self.last_accepted.remember_targets(&root, targets);
-                }
+        if kind != UnitKind::RouteTable {
+            return;
+        }
+        self.trees.remove(&root);
+        if let Some(tree) = parent.tree() {
+            self.trees.insert(root.clone(), matches!(tree, Tree::Accepted(_)));
+            if let Tree::Accepted(targets) = tree {
+                self.last_accepted.remember(&root, batch, targets);
             }
-        }
-        if self.trees.get(&root) == Some(&true) {
-            self.last_accepted.remember(&root, kind, batch);
-        }
-    }
-
-    fn forget_tree(&mut self, (kind, root): &BatchId) {
-        if *kind == UnitKind::RouteTable {
-            self.trees.remove(root);
-        } else if self.trees.get(root) == Some(&true) {
-            self.last_accepted.remember(root, *kind, &Batch::default());
         }
     }
 

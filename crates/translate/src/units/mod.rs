@@ -15,12 +15,12 @@ pub(crate) mod route_table;
 pub(crate) mod sidecar;
 pub(crate) mod virtual_gateway;
 
-use crate::LastAccepted;
 use crate::engine::{Gathering, Round, Stage, Step};
 use crate::policies::destinations::DestinationPolicies;
 use crate::policies::routes::RouteBooks;
 use crate::unit::UnitKind;
 use crate::vip::Allocations;
+use crate::{LastAccepted, ResourceRef};
 
 /// All parents of the fleet, and what they are made from. Those that others are made from come first.
 #[derive(Debug)]
@@ -109,5 +109,10 @@ impl Stages {
         let (external, policies) = (&self.external_services, &self.destination_policies);
         self.destination_rules
             .update(round, |notes| destination_rule::gather(model, hosts, external, tables, policies, notes));
+    }
+
+    /// What guards the routes of a tree of tables.
+    pub(crate) fn guards(&self, root: &ResourceRef) -> Vec<http_filters::Guard> {
+        self.http_filters.guards(root)
     }
 }

@@ -73,7 +73,7 @@ macro_rules! route_policies {
         /// The policies of every kind.
         #[derive(Debug)]
         pub(crate) struct RouteBooks {
-$( pub(crate) $kind: Book<$spec>, )+
+            $( pub(crate) $kind: Book<$spec>, )+
             /// Those that can be in force nowhere.
             refused: Step<BTreeSet<ResourceRef>>,
         }
@@ -116,6 +116,23 @@ $( pub(crate) $kind: Book<$spec>, )+
             }
         }
 
+        impl RouteBooks {
+            /// Those of some policies that there still are.
+            pub(crate) fn named(&self, model: &Model, wanted: &BTreeSet<ResourceRef>) -> RoutePolicies {
+                let owner = |policy: &ResourceRef| model.config_owner(&policy.cluster, &policy.key.namespace);
+                let owners: BTreeSet<&str> = wanted.iter().filter_map(owner).map(|owner| owner.name.as_str()).collect();
+                let mut found = RoutePolicies::default();
+                for owner in owners {
+                    $(
+                        let mut policies = self.$kind.of(owner).iter();
+                        let policy = policies.find(|policy| wanted.contains(&policy.source));
+                        found.$kind = found.$kind.or(policy.cloned());
+                    )+
+                }
+                found
+            }
+        }
+
         /// The policies that hold for one route.
         #[derive(Clone, Debug, Default, Hash)]
         pub(crate) struct RoutePolicies {
@@ -135,6 +152,14 @@ $( pub(crate) $kind: Book<$spec>, )+
                     self.$kind.as_ref().filter(|_| <$spec>::IS_IN_VIRTUAL_SERVICES).map(|policy| &policy.source)
                 ),+];
                 each.into_iter().flatten().chain(self.headers_on.iter().map(|(_, policy)| &policy.source))
+            }
+
+            /// The policies that become filters.
+            pub(crate) fn filters(&self) -> impl Iterator<Item = &ResourceRef> {
+                let each = [$(
+                    self.$kind.as_ref().filter(|_| !<$spec>::IS_IN_VIRTUAL_SERVICES).map(|policy| &policy.source)
+                ),+];
+                each.into_iter().flatten()
             }
         }
     };

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meshrelay_api::istio::envoy_filter::PatchContext;
 use meshrelay_snapshot::{ContentHash, Gvk, ObjectKey};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::effect::{Effect, Phase, Position, merge};
@@ -28,7 +29,8 @@ pub(crate) struct Chains {
 }
 
 /// Where a chain is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) enum Listener {
     /// A port of the pods of a gateway with these labels.
     Gateway { labels: BTreeMap<String, String>, port: u32 },

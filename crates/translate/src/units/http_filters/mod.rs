@@ -29,6 +29,7 @@ use effect::Effect;
 use ext_auth::AuthConfigs;
 use inbound::InboundFilters;
 use rate_limit::RateLimitConfigs;
+pub(crate) use routes::Guard;
 use routes::RouteFilters;
 
 use super::mesh_host::MeshHosts;
@@ -75,7 +76,7 @@ impl HttpFilters {
         self.routes.update(
             round,
             |cluster| model.counting(&cluster.name, cluster.route_tables().values()),
-            |parent, notes| routes::resolve(model, hosts, tables.get(parent)?, notes),
+            |parent, notes| routes::resolve(model, hosts, books, tables.get(parent)?, notes),
         );
         let routes = &self.routes;
         self.chains.update(round, |notes| {
@@ -95,6 +96,11 @@ impl HttpFilters {
 }
 
 impl HttpFilters {
+    /// What guards the routes of a tree of tables.
+    pub(crate) fn guards(&self, root: &ResourceRef) -> Vec<Guard> {
+        self.routes.get(root).map(|routes| routes.guards()).unwrap_or_default()
+    }
+
     /// What is done to requests, with where.
     pub(crate) fn effects(&self) -> impl Iterator<Item = (&ContextId, &Effect)> {
         let routes = self.routes.values().flat_map(|table| table.effects_in_place());

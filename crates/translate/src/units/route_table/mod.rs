@@ -176,7 +176,7 @@ impl ParentInput for RouteTable {
     fn translate(&self) -> Batch {
         let mut batch = self.translate_now();
         if let Some(accepted) = self.frozen() {
-            accepted.replace(&self.parent, UnitKind::RouteTable, &mut batch);
+            accepted.replace(&self.parent, &mut batch);
         }
         batch
     }
