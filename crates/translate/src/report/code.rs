@@ -145,16 +145,16 @@ codes! {
     NoRateLimitServer = "MR0588",
     /// A policy does not have another route chosen, because external authorization that the route demands came before.
     RouteKept = "MR0589",
-    /// A rate limit policy limits nothing: what is counted, or how requests are described, is missing.
-    NothingLimited = "MR0595",
-    /// Services behind one rate limit server differ in name or namespace, so that only the first counts.
-    RateLimitServersDiffer = "MR0596",
     /// A policy selects a kind of destination for which it cannot hold.
     WrongTarget = "MR0590",
     /// Failover is set up for a destination whose failing endpoints nobody notices.
     NoOutlierDetection = "MR0591",
     /// TLS other than that of the mesh is asked for where traffic goes to other clusters.
     TlsAcrossClusters = "MR0592",
+    /// A rate limit policy limits nothing: what is counted, or how requests are described, is missing.
+    NothingLimited = "MR0595",
+    /// Services behind one rate limit server differ in name or namespace, so that only the first counts.
+    RateLimitServersDiffer = "MR0596",
 }
 
 impl Code {
