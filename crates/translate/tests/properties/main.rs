@@ -183,8 +183,7 @@ proptest! {
             for object in &unit.objects {
                 published += 1;
                 prop_assert_eq!(&object.key().namespace, &unit.id.context.namespace);
-                // Istio merges the subsets of rules for one host, but only one of them may say more.
-                if object.key().gvk.kind == "DestinationRule" && !object.value()["spec"]["trafficPolicy"].is_null() {
+                if object.key().gvk.kind == "DestinationRule" {
                     let host = object.value()["spec"]["host"].to_string();
                     let place = (unit.id.context.cluster.clone(), object.key().namespace.clone(), host);
                     prop_assert!(ruled.insert(place.clone()), "two rules for {:?}", place);
