@@ -416,6 +416,26 @@ mod tests {
     }
 
     #[test]
+    fn hosts_that_look_alike_have_subsets_of_their_own() {
+        let service = ResourceRef::new(&"c".into(), &ObjectKey::new(Gvk::new("", "v1", "Service"), "n", "s"));
+        let door = Door {
+            context: ContextId { cluster: "c".into(), namespace: "n".into(), workspace: "w".into() },
+            gateway: service.clone(),
+            service,
+            istio_gateway: String::new(),
+            host: "s.n.svc.cluster.local".to_owned(),
+            port: 80,
+            is_mutual: false,
+        };
+        let mutual = Door { is_mutual: true, ..door.clone() };
+        let long = "a".repeat(60);
+        let all = ["out.a-b.org", "out-a.b.org", &format!("{long}.org"), &format!("{long}.com")];
+        let names: BTreeSet<String> = all.iter().flat_map(|host| [door.subset(host), mutual.subset(host)]).collect();
+        assert_eq!(names.len(), 2 * all.len());
+        assert!(names.iter().all(|name| name.len() <= names::MAX), "{names:?}");
+    }
+
+    #[test]
     fn only_listeners_that_read_requests_let_them_out() {
         for (listener, expected) in [
             (serde_json::json!({"http": {}}), true),
