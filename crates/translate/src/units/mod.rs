@@ -107,8 +107,8 @@ impl Stages {
         self.sidecars.update(round, hosts, &self.external_services, &self.http_filters);
         self.destination_policies.update(round);
         let (external, policies) = (&self.external_services, &self.destination_policies);
-        self.destination_rules
-            .update(round, |notes| destination_rule::gather(model, hosts, external, tables, policies, notes));
+        let surroundings = destination_rule::Surroundings { model, hosts, external, egress, tables, policies };
+        self.destination_rules.update(round, |notes| destination_rule::gather(surroundings, notes));
     }
 
     /// What guards the routes of a tree of tables.
