@@ -58,11 +58,12 @@ const IMPURE: [&str; 26] = [
 ];
 
 /// What each of our crates may use of our crates. Whoever is not listed may use nothing of ours.
-const DIRECTIONS: [(&str, &[&str]); 10] = [
+const DIRECTIONS: [(&str, &[&str]); 11] = [
     ("api", &[]),
     ("translate", &["api", "snapshot"]),
     ("relay", &["snapshot"]),
     ("cluster", &["api", "snapshot"]),
+    ("store", &["snapshot"]),
     ("server", &["api", "cluster", "pki", "process", "relay", "snapshot", "translate"]),
     ("agent", &["api", "cluster", "pki", "process", "relay", "snapshot"]),
     ("meshctl", &["agent", "api", "cluster", "pki", "process", "relay", "server", "snapshot", "translate"]),

@@ -15,7 +15,7 @@ const PACKAGES: [&str; 3] = ["bench", "crates", "xtask"];
 const EMPTY_NAMES: [&str; 8] = ["util", "utils", "common", "manager", "helper", "helpers", "misc", "shared_utils"];
 
 /// Which crate gives out the codes that begin with these digits.
-const RANGES: [(&str, &str); 9] = [
+const RANGES: [(&str, &str); 10] = [
     ("00", "process"),
     ("01", "api"),
     ("02", "relay"),
@@ -25,6 +25,7 @@ const RANGES: [(&str, &str); 9] = [
     ("06", "server"),
     ("07", "agent"),
     ("08", "meshctl"),
+    ("09", "store"),
 ];
 
 /// Crates that pass on codes of others: reports of translation carry what decoding found.

@@ -10,7 +10,7 @@ use super::Files;
 const PAGES: &str = "docs/errors";
 
 /// Ranges of codes by their first two digits, with what they are about.
-const RANGES: [(&str, &str); 9] = [
+const RANGES: [(&str, &str); 10] = [
     ("00", "Settings of a process"),
     ("01", "Resources: what a document says"),
     ("02", "The relay between server and agents"),
@@ -20,6 +20,7 @@ const RANGES: [(&str, &str); 9] = [
     ("06", "The management server"),
     ("07", "The agent"),
     ("08", "meshctl"),
+    ("09", "The snapshot store"),
 ];
 
 /// Generates the index: per range, every code with the title of its page.

@@ -2,17 +2,15 @@
 //!
 //! Sidecars send what is meant for such a host at one port to a gateway in their cluster, and the gateway sends it on.
 //! Where no gateway can be used, requests are answered with status 500: what should leave through a gateway does not
-//! leave past it.
+//! leave past it. How sidecars talk to the gateways is part of the rules for the gateways' Services, see
+//! [`destination_rule`](super::destination_rule).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meshrelay_api::istio::destination_rule::{
-    ClientTlsSettings, ClientTlsSettingsMode, PortSelector, PortTrafficPolicy, Subset, TrafficPolicy,
-};
+use meshrelay_api::istio::VirtualService;
 use meshrelay_api::istio::virtual_service::{
-    self, Destination, HttpDirectResponse, HttpMatchRequest, HttpRoute, HttpRouteDestination,
+    Destination, HttpDirectResponse, HttpMatchRequest, HttpRoute, HttpRouteDestination, PortSelector,
 };
-use meshrelay_api::istio::{DestinationRule, VirtualService};
 use meshrelay_api::networking::{ExternalServicePort, ExternalServiceSpec, Listener, TlsMode};
 use meshrelay_api::references::ObjectReference;
 use meshrelay_snapshot::{ContentHash, Gvk, Name, ObjectKey};
@@ -40,11 +38,11 @@ const PROTOCOLS: [&str; 3] = ["HTTP", "HTTP2", "HTTPS"];
 /// An ExternalService whose traffic leaves through gateways.
 #[derive(Debug, Hash)]
 pub(crate) struct Egress {
-    parent: ResourceRef,
+    pub(crate) parent: ResourceRef,
     /// By host, then by the port at which sidecars catch its traffic.
     hosts: BTreeMap<String, BTreeMap<u32, Exit>>,
-    viewers: Vec<Viewer>,
-    sources: Vec<ResourceRef>,
+    pub(crate) viewers: Vec<Viewer>,
+    pub(crate) sources: Vec<ResourceRef>,
 }
 
 /// How traffic leaves.
@@ -58,17 +56,17 @@ struct Exit {
 
 /// A listener of a gateway that traffic leaves by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Door {
+pub(crate) struct Door {
     context: ContextId,
-    gateway: ResourceRef,
-    service: ResourceRef,
+    pub(crate) gateway: ResourceRef,
+    pub(crate) service: ResourceRef,
     /// Name of the Istio Gateway.
     istio_gateway: String,
     /// The gateway's Service for sidecars, and its port.
     host: String,
     port: u32,
     /// Whether the gateway wants mutual TLS.
-    is_mutual: bool,
+    pub(crate) is_mutual: bool,
 }
 
 /// The ports that sidecars catch instead of those of the service.
@@ -324,7 +322,15 @@ impl Egress {
     pub(crate) fn way_out(&self, host: &str, port: u32, cluster: &Name) -> Option<WayOut> {
         let exit = self.hosts.get(host)?.values().find(|exit| exit.port == port)?;
         let door = exit.doors.get(cluster)?.first()?;
-        Some(WayOut { host: door.host.clone(), port: door.port, subset: subset_name(host, door) })
+        Some(WayOut { host: door.host.clone(), port: door.port, subset: door.subset(host) })
+    }
+
+    /// The hosts with the listeners that traffic to them leaves by.
+    pub(crate) fn doors(&self) -> impl Iterator<Item = (&str, &Door)> {
+        self.hosts.iter().flat_map(|(host, exits)| {
+            let doors = exits.values().flat_map(|exit| exit.doors.values().flatten());
+            doors.map(move |door| (host.as_str(), door))
+        })
     }
 
     fn shapers(&self) -> Shapers {
@@ -338,7 +344,7 @@ impl Egress {
         names::identified(&format!("externalservice-{}-{}-{cluster}-egress", key.name, key.namespace), &parts)
     }
 
-    /// What sidecars of a cluster need: where to send requests, and how to talk to the gateways.
+    /// Where sidecars of a cluster send requests.
     fn emit_for_clients(
         &self,
         host: &str,
@@ -348,7 +354,6 @@ impl Egress {
         emission: &mut Emission<'_>,
     ) {
         let mut shapers = self.shapers();
-        let mut rules: BTreeMap<&str, Vec<Subset>> = BTreeMap::new();
         let mut spec = VirtualService {
             export_to: vec![".".to_owned()],
             gateways: vec!["mesh".to_owned()],
@@ -360,13 +365,8 @@ impl Egress {
             let is_caught = HttpMatchRequest { port: Some(*caught), ..HttpMatchRequest::default() };
             let mut route = HttpRoute { r#match: vec![is_caught], ..HttpRoute::default() };
             for (place, door) in doors.iter().enumerate() {
-                let subset = subset_name(host, door);
                 let weight = (doors.len() > 1).then(|| share(place, doors.len()));
-                route.route.push(to(&door.host, Some(subset.clone()), door.port, weight));
-                let subsets = rules.entry(&door.host).or_default();
-                if !subsets.iter().any(|known| known.name == subset) {
-                    subsets.push(subset_of(subset, door, host));
-                }
+                route.route.push(to(&door.host, Some(door.subset(host)), door.port, weight));
             }
             if doors.is_empty() {
                 route.direct_response = Some(HttpDirectResponse { status: 500, body: None });
@@ -374,7 +374,7 @@ impl Egress {
             shapers = shapers.with(doors.iter().flat_map(|door| [&door.gateway, &door.service]));
             spec.http.push(route);
         }
-        let routes = Body::new(&spec, shapers.clone());
+        let routes = Body::new(&spec, shapers);
         for namespace in namespaces {
             let context = ContextId {
                 cluster: cluster.clone(),
@@ -382,17 +382,15 @@ impl Egress {
                 workspace: viewer.workspace.clone(),
             };
             emission.emit(&context, &self.object_name("mesh", &[host]), &routes, Extra::default());
-            for (gateway, subsets) in &rules {
-                let spec = DestinationRule {
-                    export_to: vec![".".to_owned()],
-                    host: (*gateway).to_owned(),
-                    subsets: subsets.clone(),
-                    ..DestinationRule::default()
-                };
-                let body = Body::new(&spec, shapers.clone());
-                emission.emit(&context, &self.object_name("subsets", &[host, gateway]), &body, Extra::default());
-            }
         }
+    }
+}
+
+impl Door {
+    /// Name of the subset of the gateway's Service for a host: each host has its own, since TLS differs.
+    pub(crate) fn subset(&self, host: &str) -> String {
+        let (port, mode) = (self.port.to_string(), if self.is_mutual { "mutual" } else { "plain" });
+        names::identified(&format!("egress-{host}-{port}"), &["Egress", "subset", host, &port, mode])
     }
 }
 
@@ -402,27 +400,8 @@ fn share(place: usize, all: usize) -> i32 {
 }
 
 fn to(host: &str, subset: Option<String>, port: u32, weight: Option<i32>) -> HttpRouteDestination {
-    let port = Some(virtual_service::PortSelector { number: Some(port) });
+    let port = Some(PortSelector { number: Some(port) });
     HttpRouteDestination { destination: Destination { host: host.to_owned(), port, subset }, weight, headers: None }
-}
-
-fn subset_name(host: &str, door: &Door) -> String {
-    names::sanitize(&format!("egress-{host}-{}", door.port))
-}
-
-/// Rules of a namespace for one host are merged by their subsets, so each host outside has its own. A gateway picks its
-/// listener by server name; automatic mutual TLS would ask for the gateway itself.
-fn subset_of(name: String, door: &Door, host: &str) -> Subset {
-    let (mode, sni) = if door.is_mutual {
-        (ClientTlsSettingsMode::IstioMutual, Some(host.to_owned()))
-    } else {
-        (ClientTlsSettingsMode::Disable, None)
-    };
-    let tls = Some(ClientTlsSettings { mode: Some(mode), sni, ..ClientTlsSettings::default() });
-    let port = Some(PortSelector { number: Some(door.port) });
-    let settings = PortTrafficPolicy { port, tls, ..PortTrafficPolicy::default() };
-    let traffic_policy = Some(TrafficPolicy { port_level_settings: vec![settings], ..TrafficPolicy::default() });
-    Subset { name, traffic_policy, ..Subset::default() }
 }
 
 #[cfg(test)]
@@ -434,6 +413,26 @@ mod tests {
         for all in 1..=7 {
             assert_eq!((0..all).map(|place| share(place, all)).sum::<i32>(), 100);
         }
+    }
+
+    #[test]
+    fn hosts_that_look_alike_have_subsets_of_their_own() {
+        let service = ResourceRef::new(&"c".into(), &ObjectKey::new(Gvk::new("", "v1", "Service"), "n", "s"));
+        let door = Door {
+            context: ContextId { cluster: "c".into(), namespace: "n".into(), workspace: "w".into() },
+            gateway: service.clone(),
+            service,
+            istio_gateway: String::new(),
+            host: "s.n.svc.cluster.local".to_owned(),
+            port: 80,
+            is_mutual: false,
+        };
+        let mutual = Door { is_mutual: true, ..door.clone() };
+        let long = "a".repeat(60);
+        let all = ["out.a-b.org", "out-a.b.org", &format!("{long}.org"), &format!("{long}.com")];
+        let names: BTreeSet<String> = all.iter().flat_map(|host| [door.subset(host), mutual.subset(host)]).collect();
+        assert_eq!(names.len(), 2 * all.len());
+        assert!(names.iter().all(|name| name.len() <= names::MAX), "{names:?}");
     }
 
     #[test]

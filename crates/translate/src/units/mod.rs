@@ -104,11 +104,11 @@ impl Stages {
         self.table_notes.update(round, |notes| route_table::note_all(tables, notes), |_, (), _| ());
         self.http_filters.update(round, hosts, tables, policies);
         self.access.update(round, hosts);
-        self.sidecars.update(round, hosts, &self.external_services, &self.http_filters);
+        self.sidecars.update(round, hosts, &self.external_services, &self.http_filters, tables);
         self.destination_policies.update(round);
         let (external, policies) = (&self.external_services, &self.destination_policies);
-        self.destination_rules
-            .update(round, |notes| destination_rule::gather(model, hosts, external, tables, policies, notes));
+        let surroundings = destination_rule::Surroundings { model, hosts, external, egress, tables, policies };
+        self.destination_rules.update(round, |notes| destination_rule::gather(surroundings, notes));
     }
 
     /// What guards the routes of a tree of tables.

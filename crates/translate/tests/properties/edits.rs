@@ -168,8 +168,11 @@ pub(crate) fn put() -> impl Strategy<Value = Value> {
         }
         object(networking, "ExternalService", namespace, name, json!({"hosts": [host], "ports": ports}))
     });
-    let gateway = (namespace(), name(), host()).prop_map(move |(namespace, name, host)| {
-        let listener = json!({"http": {}, "port": {"number": 80}, "allowedRouteTables": [{"host": host}]});
+    let gateway = (namespace(), name(), host(), any::<bool>()).prop_map(move |(namespace, name, host, leaves)| {
+        let mut listener = json!({"http": {}, "port": {"number": 80}, "allowedRouteTables": [{"host": host}]});
+        if leaves {
+            listener = json!({"http": {}, "port": {"number": 16443}, "tls": {"mode": "ISTIO_MUTUAL"}});
+        }
         object(networking, "VirtualGateway", namespace, name, json!({"listeners": [listener]}))
     });
     let route_policy = (namespace(), name(), 0..5_usize, select_routes(), reference()).prop_map(
@@ -193,11 +196,35 @@ pub(crate) fn put() -> impl Strategy<Value = Value> {
         7 => prop_oneof![service, workload, workspace, settings, table, virtual_destination, external, gateway],
         2 => route_policy,
         2 => destination_policy(),
+        3 => ways_out(),
         3 => prop_oneof![access(), account_or_network()],
         2 => ext_auth(),
         2 => token_policy(),
         3 => rate_limits(),
+        1 => trim(),
     ]
+}
+
+/// What sidecars are told of.
+pub(crate) fn trim() -> impl Strategy<Value = Value> {
+    let workloads = select(vec![
+        json!([]),
+        json!([{}]),
+        json!([{"selector": {"labels": {"app": "y"}}}]),
+        json!([{"selector": {"name": "y-a", "namespace": "a"}, "port": {"number": 80}}]),
+        json!([{"kind": "VM"}, {"selector": {"cluster": "c1"}}]),
+    ]);
+    let included = select(vec![
+        json!([]),
+        json!([{}]),
+        json!([{"selector": {"name": "y"}}]),
+        json!([{"kind": "VIRTUAL_DESTINATION"}, {"kind": "EXTERNAL_SERVICE", "port": {"number": 80}}]),
+        json!([{"selector": {"workspace": "second"}}]),
+    ]);
+    (namespace(), name(), workloads, included).prop_map(|(namespace, name, workloads, included)| {
+        let spec = json!({"applyToWorkloads": workloads, "config": {"includedDestinations": included}});
+        object("resilience.policy.gloo.solo.io/v2", "TrimProxyConfigPolicy", namespace, name, spec)
+    })
 }
 
 /// A policy for destinations of one kind, or of all kinds.
@@ -210,7 +237,9 @@ pub(crate) fn destination_policy() -> impl Strategy<Value = Value> {
         ("security", "ClientTLSPolicy", json!({})),
     ];
     let target = select(vec!["SERVICE", "VIRTUAL_DESTINATION", "EXTERNAL_SERVICE"]);
-    let selector = select(vec![json!({}), json!({"name": "y"}), json!({"namespace": "a"}), json!({"cluster": "c1"})]);
+    let gateways = json!({"namespace": "gateways"});
+    let selector =
+        select(vec![json!({}), json!({"name": "y"}), json!({"namespace": "a"}), json!({"cluster": "c1"}), gateways]);
     (namespace(), name(), select(kinds), prop::option::of((target, selector))).prop_map(
         |(namespace, name, (group, kind, config), target)| {
             let targets: Vec<Value> =
@@ -221,6 +250,39 @@ pub(crate) fn destination_policy() -> impl Strategy<Value = Value> {
             object(&format!("{group}.policy.gloo.solo.io/v2"), kind, namespace, name, spec)
         },
     )
+}
+
+/// What leaves through the gateways, and what else has to do with their Services.
+pub(crate) fn ways_out() -> impl Strategy<Value = Value> {
+    let networking = "networking.gloo.solo.io/v2";
+    // Hosts that are easily taken for each other.
+    let host = select(vec!["out.a-b.org", "out-a.b.org", "outside.org"]);
+    let external = (namespace(), name(), host, cluster()).prop_map(move |(namespace, name, host, cluster)| {
+        let gateways = json!([{"name": "base", "namespace": "gateways", "cluster": "c1"},
+            {"name": "x", "namespace": "gateways", "cluster": cluster}]);
+        let ports =
+            json!([{"number": 80, "protocol": "HTTP", "egressGatewayRoutes": {"virtualGatewayRefs": gateways}}]);
+        object(networking, "ExternalService", namespace, name, json!({"hosts": [host], "ports": ports}))
+    });
+    let behind = (namespace(), name()).prop_map(move |(namespace, name)| {
+        let services = json!([{"namespace": "gateways", "name": "x"}]);
+        let ports = json!([{"number": 80, "protocol": "HTTP"}]);
+        let spec = json!({"hosts": ["gateway.mesh"], "services": services, "ports": ports});
+        object(networking, "VirtualDestination", namespace, name, spec)
+    });
+    let subset = (namespace(), name()).prop_map(move |(namespace, name)| {
+        let destination = json!({"ref": {"name": "x", "namespace": "gateways"}, "port": {"number": 80},
+            "subset": {"version": name}});
+        let http = json!([{"forwardTo": {"destinations": [destination]}}]);
+        let spec = json!({"hosts": ["subset.mesh"], "workloadSelectors": [{}], "http": http});
+        object(networking, "RouteTable", namespace, name, spec)
+    });
+    let policy =
+        (namespace(), name(), select(vec!["SERVICE", "VIRTUAL_DESTINATION"])).prop_map(|(namespace, name, kind)| {
+            let spec = json!({"applyToDestinations": [{"kind": kind}], "config": {"tcp": {"maxConnections": 3}}});
+            object("resilience.policy.gloo.solo.io/v2", "ConnectionPolicy", namespace, name, spec)
+        });
+    prop_oneof![2 => external, 1 => behind, 1 => subset, 1 => policy]
 }
 
 /// External authorization: policies for routes and Services, the servers, and the Service that is one by its name.

@@ -47,6 +47,8 @@ fn base() -> Fleet {
         objects.push(object("v1", "Service", "a", "y", json!({"selector": {"app": "y"}, "ports": ports})));
     }
     let listener = json!({"http": {}, "port": {"number": 80}});
+    let leaves = json!({"virtualGatewayRefs": [{"name": "base", "namespace": "gateways"}]});
+    let outside = json!([{"number": 80, "protocol": "HTTP", "egressGatewayRoutes": leaves}]);
     let services = json!([{"labels": {"app": "y"}}]);
     let ports = json!([{"number": 80, "protocol": "HTTP"}]);
     let destinations = json!([{"ref": {"name": "y"}, "port": {"number": 80}, "subset": {"version": "v1"}},
@@ -63,6 +65,7 @@ fn base() -> Fleet {
             "base",
             json!({"hosts": ["b.mesh"], "services": services, "ports": ports}),
         ),
+        object(networking, "ExternalService", "a", "base", json!({"hosts": ["outside.org"], "ports": outside})),
         object(
             networking,
             "RouteTable",
@@ -176,19 +179,12 @@ proptest! {
         let translation = translator.translate(&forwards(&fleet));
         let mut published = 0;
         let mut units = BTreeSet::new();
-        let mut ruled = BTreeSet::new();
         for unit in translator.units() {
             prop_assert!(units.insert(unit.id.clone()), "{:?} twice", unit.id);
             prop_assert!(!unit.objects.is_empty());
             for object in &unit.objects {
                 published += 1;
                 prop_assert_eq!(&object.key().namespace, &unit.id.context.namespace);
-                // Istio merges the subsets of rules for one host, but only one of them may say more.
-                if object.key().gvk.kind == "DestinationRule" && !object.value()["spec"]["trafficPolicy"].is_null() {
-                    let host = object.value()["spec"]["host"].to_string();
-                    let place = (unit.id.context.cluster.clone(), object.key().namespace.clone(), host);
-                    prop_assert!(ruled.insert(place.clone()), "two rules for {:?}", place);
-                }
                 let labels = object.labels();
                 prop_assert_eq!(&labels["context.mesh.gloo.solo.io/cluster"], &unit.id.context.cluster);
                 prop_assert_eq!(&labels["context.mesh.gloo.solo.io/workspace"], &unit.id.context.workspace);
@@ -205,6 +201,52 @@ proptest! {
                 prop_assert!(object.is_some(), "{} reports {}, which is not there", resource, key);
             }
         }
+    }
+
+    #[test]
+    fn a_host_has_one_rule_per_namespace_with_every_subset_that_routes_use(
+        edits in prop::collection::vec(edit(), 0..40)
+    ) {
+        let mut fleet = base();
+        edits.iter().for_each(|edit| apply(&mut fleet, edit));
+        let translation = Translator::new(Options::default()).translate(&forwards(&fleet));
+        for (cluster, snapshot) in &translation.outputs {
+            let of_kind = |kind: &'static str| snapshot.iter().filter(move |object| object.key().gvk.kind == kind);
+            let mut subsets = BTreeMap::new();
+            for rule in of_kind("DestinationRule") {
+                let spec = &rule.value()["spec"];
+                let names: Vec<String> =
+                    spec["subsets"].as_array().into_iter().flatten().map(|subset| subset["name"].to_string()).collect();
+                let unique: BTreeSet<String> = names.iter().cloned().collect();
+                prop_assert_eq!(unique.len(), names.len(), "subsets of {:?}", rule.key());
+                let place = (rule.key().namespace.clone(), spec["host"].to_string());
+                prop_assert!(!subsets.contains_key(&place), "{}: two rules for {:?}", cluster, place);
+                subsets.insert(place, unique);
+            }
+            for routes in of_kind("VirtualService") {
+                let mut used = BTreeSet::new();
+                used_subsets(&routes.value()["spec"], &mut used);
+                for (host, subset) in used {
+                    let known = subsets.get(&(routes.key().namespace.clone(), host.clone()));
+                    let is_known = known.is_some_and(|known| known.contains(&subset));
+                    prop_assert!(is_known, "{}: {} leads to {} {}", cluster, routes.key(), host, subset);
+                }
+            }
+        }
+    }
+}
+
+/// The subsets that routes lead to, with their hosts.
+fn used_subsets(value: &Value, into: &mut BTreeSet<(String, String)>) {
+    match value {
+        Value::Array(values) => values.iter().for_each(|value| used_subsets(value, into)),
+        Value::Object(fields) => {
+            if let (Some(host), Some(subset)) = (fields.get("host"), fields.get("subset")) {
+                into.insert((host.to_string(), subset.to_string()));
+            }
+            fields.values().for_each(|value| used_subsets(value, into));
+        }
+        _ => {}
     }
 }
 

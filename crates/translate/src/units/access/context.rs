@@ -35,8 +35,11 @@ type Isolated = (Shared<Effect>, Shared<Vec<ResourceRef>>);
 /// By Service the others of its namespace that select the same pods.
 type Partners = BTreeMap<Name, BTreeSet<Name>>;
 
-/// What isolation allows, by the workspaces and the further identities that may call.
-type IsolatedBy<'a> = BTreeMap<(Vec<&'a Name>, BTreeSet<String>), Isolated>;
+/// What isolation allows, by the workspaces and the gateways that may call.
+type IsolatedBy<'a> = BTreeMap<(Vec<&'a Name>, Gateways), Isolated>;
+
+/// Identities of gateways that end TLS, and so call in their own name.
+type Gateways = BTreeMap<ResourceRef, BTreeSet<String>>;
 
 /// Everything that is looked at, and what is made of it once in a round.
 pub(super) struct View<'a> {
@@ -63,8 +66,7 @@ struct Reached<'a> {
     /// Workspaces that see a host of the Service's own workspace.
     viewers: BTreeSet<&'a Name>,
     is_called_from_outside: bool,
-    /// Identities of gateways that end TLS, and so call in their own name.
-    gateways: BTreeSet<String>,
+    gateways: Gateways,
 }
 
 impl<'a> View<'a> {
@@ -234,7 +236,8 @@ impl<'a> View<'a> {
         }
         // A source without identities would be everybody.
         let known = principals.into_iter().filter(|principals| !principals.identities.is_empty()).cloned();
-        let gateways = Some(reached.gateways.clone()).filter(|identities| !identities.is_empty());
+        let gateways: BTreeSet<String> = reached.gateways.values().flatten().cloned().collect();
+        let gateways = Some(gateways).filter(|identities| !identities.is_empty());
         let gateways = gateways.map(|identities| Shared::new(Principals { identities, ..Principals::default() }));
         let client = |principals| Client { who: Some(Who::These(principals)), ..Client::default() };
         let clients = known.chain(gateways).map(client).collect();
@@ -244,7 +247,8 @@ impl<'a> View<'a> {
             tls: Some(Tls::Strict),
             layers: Layers::chosen(layers),
         };
-        let sources = key.0.iter().flat_map(|name| self.model.sources(name)).cloned().collect();
+        let workspaces = key.0.iter().flat_map(|name| self.model.sources(name));
+        let sources = workspaces.chain(reached.gateways.keys()).cloned().collect();
         let made = (Shared::new(effect), Shared::new(sources));
         self.isolated.borrow_mut().insert(key, made.clone());
         made
@@ -263,7 +267,7 @@ impl<'a> View<'a> {
                 if backing.entry == Entry::Ended {
                     let identities = point.identities.iter();
                     let identities = identities.map(|identity| identity.trim_start_matches("spiffe://").to_owned());
-                    reached.gateways.extend(identities);
+                    reached.gateways.entry(point.gateway.clone()).or_default().extend(identities);
                 }
             }
             // Another workspace cannot give away what it has imported.

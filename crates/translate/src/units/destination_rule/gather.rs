@@ -5,33 +5,40 @@ use meshrelay_api::security::ClientTlsPolicySpec;
 use meshrelay_snapshot::Name;
 
 use super::chosen::{ByDestination, Chosen, choose, filled};
-use super::{DestinationRules, Home, HostRules, Seen, Subsets, Tls};
+use super::{DestinationRules, Exits, Home, HostRules, Seen, Subsets, Tls};
 use crate::engine::Stage;
 use crate::fingerprint::Shared;
-use crate::model::Model;
+use crate::model::{Model, Viewer};
 use crate::policies::destinations::{ByPort, DestinationPolicies, Idle, IdlePolicies};
 use crate::report::{Code, Notes, Severity};
+use crate::units::egress::Egress;
 use crate::units::external_service::ExternalService;
 use crate::units::mesh_host::{MeshHost, MeshHosts};
 use crate::units::route_table::{RouteTable, subset_name};
 use crate::{ContextId, ResourceRef};
 
-/// The rules that policies, ExternalServices and routes ask for.
-pub(crate) fn gather(
-    model: &Model,
-    hosts: &MeshHosts,
-    external: &Stage<ExternalService>,
-    tables: &Stage<RouteTable>,
-    policies: &DestinationPolicies,
-    notes: &mut Notes,
-) -> Vec<DestinationRules> {
+/// What rules are gathered from.
+#[derive(Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) hosts: &'a MeshHosts,
+    pub(crate) external: &'a Stage<ExternalService>,
+    pub(crate) egress: &'a Stage<Egress>,
+    pub(crate) tables: &'a Stage<RouteTable>,
+    pub(crate) policies: &'a DestinationPolicies,
+}
+
+/// The rules that policies, ExternalServices, ways out of the mesh and routes ask for.
+pub(crate) fn gather(surroundings: Surroundings<'_>, notes: &mut Notes) -> Vec<DestinationRules> {
+    let Surroundings { model, hosts, external, egress, tables, policies } = surroundings;
     let mut idle = IdlePolicies::default();
     let chosen = choose(model, hosts, external, policies, &mut idle, notes);
-    let mut gathered = Gathered { model, idle, rules: BTreeMap::new(), nothing: Shared::default() };
+    let mut gathered =
+        Gathered { model, idle, rules: BTreeMap::new(), nothing: Shared::default(), no_exits: Shared::default() };
     let mut wanted = wanted_subsets(tables);
     let hosts = if policies.is_empty() { Vec::new() } else { hosts.values().collect() };
     let mut behind = gathered.mesh_hosts(&hosts, &chosen, &mut wanted);
-    gathered.services(&hosts, &chosen, &mut behind, wanted);
+    gathered.services(&hosts, &chosen, &mut behind, wanted, leaving(egress));
     gathered.external_services(external, &chosen, notes);
     gathered.idle.say(notes);
     let rules = gathered.rules.into_iter();
@@ -69,6 +76,27 @@ impl Wanted {
     }
 }
 
+/// The gateways' Services by which traffic leaves the mesh, with the workspaces whose traffic does.
+type Leaving = BTreeMap<ResourceRef, BTreeMap<Name, (Viewer, Exits)>>;
+
+fn leaving(egress: &Stage<Egress>) -> Leaving {
+    let mut all = Leaving::new();
+    for egress in egress.values() {
+        for (host, door) in egress.doors() {
+            let of_service = all.entry(door.service.clone()).or_default();
+            let here = |viewer: &&Viewer| viewer.contexts.contains_key(&door.service.cluster);
+            for viewer in egress.viewers.iter().filter(here) {
+                let (_, exits) =
+                    of_service.entry(viewer.workspace.clone()).or_insert_with(|| (viewer.clone(), Exits::default()));
+                exits.server_names.insert(door.subset(host), door.is_mutual.then(|| Name::from(host)));
+                exits.sources.extend(egress.sources.iter().cloned());
+                exits.sources.extend([&egress.parent, &door.gateway].map(ResourceRef::clone));
+            }
+        }
+    }
+    all
+}
+
 /// What a host that is backed by a Service says about the Service's own host name: the gateways that let in what comes
 /// from other clusters send it there.
 struct Behind<'a> {
@@ -84,6 +112,7 @@ struct Gathered<'a> {
     idle: IdlePolicies,
     rules: BTreeMap<ResourceRef, BTreeMap<Name, HostRules>>,
     nothing: Shared<ByPort>,
+    no_exits: Shared<Exits>,
 }
 
 impl Gathered<'_> {
@@ -141,7 +170,7 @@ impl Gathered<'_> {
             }
         }
         let inner: BTreeSet<Name> = inner.into_iter().cloned().collect();
-        let sources = &host.sources;
+        let (sources, exits) = (&host.sources, self.no_exits.clone());
         for name in host.hosts.keys() {
             let rules = self.rules(parent, name);
             rules.tls = Tls::In(inner.clone());
@@ -160,7 +189,7 @@ impl Gathered<'_> {
                 let ports = chosen.of(&viewer.workspace).clone();
                 if is_known && !ports.is_empty() {
                     let is_special = chosen.is_special(&viewer.workspace);
-                    rules.seen.push(Seen { viewer: viewer.clone(), ports, is_special });
+                    rules.seen.push(Seen { viewer: viewer.clone(), ports, is_special, exits: exits.clone() });
                 }
             }
         }
@@ -173,10 +202,11 @@ impl Gathered<'_> {
         chosen: &ByDestination,
         behind: &mut BehindServices<'_>,
         mut wanted: WantedSubsets,
+        mut leaving: Leaving,
     ) {
         let is_service = |service: &&ResourceRef| service.key.gvk.kind == "Service";
-        let services: BTreeSet<ResourceRef> =
-            chosen.keys().chain(behind.keys()).chain(wanted.keys()).filter(is_service).cloned().collect();
+        let services = chosen.keys().chain(behind.keys()).chain(wanted.keys()).chain(leaving.keys());
+        let services: BTreeSet<ResourceRef> = services.filter(is_service).cloned().collect();
         let gateways = gateway_namespaces(hosts, chosen);
         for service in services {
             let ResourceRef { cluster, key } = &service;
@@ -184,6 +214,7 @@ impl Gathered<'_> {
             let own = chosen.get(&service);
             let behind = behind.remove(&service).unwrap_or_default();
             let wanted = wanted.remove(&service).unwrap_or_default();
+            let mut leaving = leaving.remove(&service).unwrap_or_default();
             let with_behind = |ports: &ByPort| {
                 let ports = ports.clone();
                 behind.iter().fold(ports, |ports, behind| filled(ports, &behind.ports))
@@ -191,7 +222,9 @@ impl Gathered<'_> {
             let base = Shared::new(with_behind(own.map_or(&self.nothing, |own| own.base())));
             let merged = own.map(|own| own.map(with_behind));
             let home = self.model.context(cluster, &key.namespace);
-            let is_wanted_at_home = wanted.keys().any(|(_, context)| Some(context) == home.as_ref());
+            let is_left_by = |home: &ContextId| leaving.contains_key(&home.workspace);
+            let is_wanted_at_home = wanted.keys().any(|(_, context)| Some(context) == home.as_ref())
+                || home.as_ref().is_some_and(is_left_by);
             if let Some(home) = home.filter(|_| !base.is_empty()) {
                 let mut export_to: BTreeSet<Name> =
                     behind.iter().flat_map(|behind| &behind.namespaces).cloned().collect();
@@ -212,18 +245,27 @@ impl Gathered<'_> {
                 rules.sources.extend(behind.iter().map(|behind| behind.host.parent.clone()));
                 rules.sources.insert(service.clone());
             }
+            let of = |workspace: &Name| merged.as_ref().map_or(&base, |merged| merged.of(workspace)).clone();
             for viewer in merged.iter().flat_map(|merged| &merged.viewers) {
-                let Some(merged) = &merged else { continue };
-                let ports = merged.of(&viewer.workspace).clone();
-                if viewer.contexts.contains_key(cluster) && !ports.is_empty() {
-                    let is_special = merged.is_special(&viewer.workspace);
+                let exits = leaving.remove(&viewer.workspace).map(|(_, exits)| Shared::new(exits));
+                let exits = exits.unwrap_or_else(|| self.no_exits.clone());
+                let is_special = merged.as_ref().is_some_and(|merged| merged.is_special(&viewer.workspace));
+                let seen = Seen { viewer: viewer.clone(), ports: of(&viewer.workspace), is_special, exits };
+                if viewer.contexts.contains_key(cluster) && !seen.is_empty() {
                     let rules = self.rules(&service, &host);
                     rules.within = Some(cluster.clone());
-                    rules.seen.push(Seen { viewer: viewer.clone(), ports, is_special });
+                    rules.seen.push(seen);
                 }
             }
+            // Who leaves by a gateway need not see its Service: what holds for all holds there.
+            for (workspace, (viewer, exits)) in leaving {
+                let ports = of(&workspace);
+                let rules = self.rules(&service, &host);
+                rules.within = Some(cluster.clone());
+                rules.seen.push(Seen { viewer, ports, is_special: false, exits: Shared::new(exits) });
+            }
             for ((name, context), wanted) in wanted {
-                let ports = merged.as_ref().map_or(&base, |merged| merged.of(&context.workspace)).clone();
+                let ports = of(&context.workspace);
                 self.rules(&service, &name).subsets.insert(context, wanted.with(ports));
             }
         }
@@ -258,11 +300,12 @@ impl Gathered<'_> {
             let Some(ports) = ports.cloned().reduce(|ports, others| filled(ports, &others)) else { continue };
             let Some((first, _)) = services.first() else { continue };
             let viewer = first.viewers.iter().find(|viewer| viewer.workspace == workspace);
+            let exits = self.no_exits.clone();
             let rules = self.rules(&first.parent, &host);
             rules.sources.extend(services.iter().flat_map(|(service, _)| &service.sources).cloned());
             rules.sources.extend(services.iter().map(|(service, _)| service.parent.clone()));
             let ports = Shared::new(ports);
-            let seen = viewer.map(|viewer| Seen { viewer: viewer.clone(), ports, is_special: false });
+            let seen = viewer.map(|viewer| Seen { viewer: viewer.clone(), ports, is_special: false, exits });
             rules.seen.extend(seen);
         }
     }

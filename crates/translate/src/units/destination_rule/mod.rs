@@ -13,7 +13,7 @@ use meshrelay_api::istio::DestinationRule;
 use meshrelay_api::istio::destination_rule::{Subset, TrafficPolicy};
 use meshrelay_snapshot::{ContentHash, Name};
 
-pub(crate) use gather::gather;
+pub(crate) use gather::{Surroundings, gather};
 
 use crate::fingerprint::{Shared, fingerprint};
 use crate::model::Viewer;
@@ -64,6 +64,23 @@ struct Seen {
     ports: Shared<ByPort>,
     /// Whether its namespaces have rules even where those of a home would do.
     is_special: bool,
+    /// If the host is that of a gateway.
+    exits: Shared<Exits>,
+}
+
+/// The subsets of a gateway's Service by which clients of a workspace leave the mesh.
+#[derive(Debug, Default, Hash)]
+struct Exits {
+    /// By name of the subset the server name that is asked for in mutual TLS; `None` stands for plain text.
+    server_names: BTreeMap<String, Option<Name>>,
+    /// What asks for them.
+    sources: BTreeSet<ResourceRef>,
+}
+
+impl Seen {
+    fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.exits.server_names.is_empty()
+    }
 }
 
 /// The subsets of a host that routes of a namespace use.
@@ -130,6 +147,7 @@ struct Place<'a> {
     export_to: Vec<String>,
     ports: &'a Shared<ByPort>,
     subsets: Option<&'a Subsets>,
+    exits: Option<&'a Exits>,
     /// By what an equal rule is known: the workspace that sees the host, and whether TLS works there.
     known_by: Option<(usize, bool)>,
 }
@@ -179,21 +197,23 @@ impl HostRules {
         let mut places = BTreeMap::new();
         for (context, home) in &self.homes {
             let export_to = home.export_to.iter().map(ToString::to_string).collect();
-            let place = Place { export_to, ports: &home.ports, subsets: None, known_by: None };
+            let place = Place { export_to, ports: &home.ports, subsets: None, exits: None, known_by: None };
             places.insert(context.clone(), place);
         }
         let home_clusters: BTreeSet<&Name> = self.homes.keys().map(|context| &context.cluster).collect();
-        for (index, seen) in self.seen.iter().enumerate().filter(|(_, seen)| !seen.ports.is_empty()) {
+        for (index, seen) in self.seen.iter().enumerate().filter(|(_, seen)| !seen.is_empty()) {
+            let exits = Some(&*seen.exits).filter(|exits| !exits.server_names.is_empty());
             for context in self.contexts(index) {
-                if seen.is_special || !home_clusters.contains(&context.cluster) {
+                if seen.is_special || exits.is_some() || !home_clusters.contains(&context.cluster) {
                     let known_by = Some((index, self.tls.works_in(&context.cluster)));
-                    let place = || Place { export_to: own(), ports: &seen.ports, subsets: None, known_by };
-                    places.entry(context).or_insert_with(place);
+                    let place = || Place { export_to: own(), ports: &seen.ports, subsets: None, exits: None, known_by };
+                    places.entry(context).or_insert_with(place).exits = exits;
                 }
             }
         }
         for (context, subsets) in &self.subsets {
-            let place = || Place { export_to: own(), ports: &subsets.ports, subsets: None, known_by: None };
+            let place =
+                || Place { export_to: own(), ports: &subsets.ports, subsets: None, exits: None, known_by: None };
             let place = places.entry(context.clone()).or_insert_with(place);
             place.subsets = Some(subsets);
             place.known_by = None;
@@ -205,18 +225,18 @@ impl HostRules {
     fn render(&self, parent: &ResourceRef, context: &ContextId, place: &Place<'_>) -> Option<Body> {
         let tls_works = self.tls.works_in(&context.cluster);
         let settings = traffic_policy::port_level_settings(&self.host, place.ports, tls_works);
-        let subset = |(name, labels): (&String, &BTreeMap<String, String>)| Subset {
-            name: name.clone(),
-            labels: labels.clone(),
-            ..Subset::default()
-        };
-        let subsets: Vec<Subset> =
-            place.subsets.into_iter().flat_map(|subsets| subsets.labels.iter().map(subset)).collect();
+        let by_labels = place.subsets.into_iter().flat_map(|subsets| &subsets.labels);
+        let by_labels =
+            by_labels.map(|(name, labels)| Subset { name: name.clone(), labels: labels.clone(), ..Subset::default() });
+        let ways_out = place.exits.into_iter().flat_map(|exits| &exits.server_names);
+        let ways_out = ways_out.map(|(name, server_name)| traffic_policy::way_out(name, server_name.as_deref()));
+        let subsets: Vec<Subset> = by_labels.chain(ways_out).collect();
         if settings.is_empty() && subsets.is_empty() {
             return None;
         }
         let tables = place.subsets.into_iter().flat_map(|subsets| &subsets.tables);
-        let shapers: Shapers = [parent].into_iter().chain(&self.sources).chain(tables).collect();
+        let leaving = place.exits.into_iter().flat_map(|exits| &exits.sources);
+        let shapers: Shapers = [parent].into_iter().chain(&self.sources).chain(tables).chain(leaving).collect();
         let policy = TrafficPolicy { port_level_settings: settings, ..TrafficPolicy::default() };
         let spec = DestinationRule {
             export_to: place.export_to.clone(),

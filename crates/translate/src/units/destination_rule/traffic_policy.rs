@@ -2,7 +2,8 @@
 
 use meshrelay_api::istio::EnvoyFilter;
 use meshrelay_api::istio::destination_rule::{
-    ClientTlsSettings, ClientTlsSettingsMode, LoadBalancerSettings, PortSelector, PortTrafficPolicy,
+    ClientTlsSettings, ClientTlsSettingsMode, LoadBalancerSettings, PortSelector, PortTrafficPolicy, Subset,
+    TrafficPolicy,
 };
 use meshrelay_api::istio::envoy_filter::{
     ApplyTo, ClusterMatch, ConfigObjectMatch, ConfigPatch, Patch, PatchContext, PatchOperation,
@@ -52,6 +53,17 @@ fn settings(host: &str, policies: &PortPolicies, tls_works: bool) -> PortTraffic
         port: None,
         tls: wanted.filter(|tls| tls_works || is_of_mesh(tls)).or_else(own),
     }
+}
+
+/// The subset of a gateway's Service by which requests to one host outside leave. A gateway picks its listener by server
+/// name; automatic mutual TLS would ask for the gateway itself. Istio adds the policies of the port to what a subset says,
+/// but not to what a subset says about a port.
+pub(super) fn way_out(name: &str, server_name: Option<&str>) -> Subset {
+    let mode = if server_name.is_some() { ClientTlsSettingsMode::IstioMutual } else { ClientTlsSettingsMode::Disable };
+    let sni = server_name.map(str::to_owned);
+    let tls = Some(ClientTlsSettings { mode: Some(mode), sni, ..ClientTlsSettings::default() });
+    let traffic_policy = Some(TrafficPolicy { tls, ..TrafficPolicy::default() });
+    Subset { name: name.to_owned(), traffic_policy, ..Subset::default() }
 }
 
 /// TLS that an ExternalService asks for. `sni` is the name that is asked for where it names none.

@@ -1,0 +1,23 @@
+//! The snapshot store: what replicas of the management plane share, so that any of them can go on where another one
+//! stopped, and so that the UI sees what all of them see.
+//!
+//! One trait, [`SnapshotStore`], with two adapters that behave alike: [`MemoryStore`] for one process, and Redis. Its
+//! promises:
+//!
+//! - A reader sees one version of a snapshot whole, never a mix, whatever writers do meanwhile.
+//! - Versions only grow, and two writers of one version agree on the same one in the end.
+//! - What changed can be followed without looking at everything; who was away too long is told to catch up.
+//! - No call waits longer than its time-out, and a store that is away says so at once.
+
+mod error;
+mod memory;
+mod model;
+mod store;
+
+pub use error::StoreError;
+pub use memory::MemoryStore;
+pub use model::{
+    Changes, Cursor, Document, DocumentWritten, Epoch, Head, Health, Lease, ParseIdError, Reach, Role, SnapshotId,
+    Stored, Subject, Written,
+};
+pub use store::{Answer, SnapshotStore};
