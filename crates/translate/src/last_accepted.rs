@@ -98,6 +98,11 @@ impl Accepted {
         &self.guards
     }
 
+    /// Each object with where it is.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = (&ContextId, &Arc<Object>)> {
+        self.units.iter().flat_map(|unit| unit.objects.iter().map(|accepted| (&unit.context, &accepted.object)))
+    }
+
     /// The targets with a subset in one context.
     pub(crate) fn targets_in(&self, wanted: &ContextId) -> Vec<Target> {
         let here = self.targets.iter().filter(|(context, _)| context == wanted);

@@ -16,7 +16,7 @@ use crate::engine::Stage;
 use crate::fingerprint::{Shared, fingerprint};
 use crate::input::ClusterInput;
 use crate::model::{Model, Shareable};
-use crate::policies::{Book, Destination, Policy, Subject};
+use crate::policies::{Book, Destination, Policy, Subject, check_workloads};
 use crate::reads::{Changes, Place, Thing, record};
 use crate::report::{Code, Notes, Severity};
 use crate::units::external_service::ExternalService;
@@ -295,8 +295,9 @@ fn add_asked(config: &Value, hosts: &mut BTreeSet<String>) {
 }
 
 impl Policy<TrimProxyConfigPolicySpec> {
-    /// Whether the policy names destinations.
+    /// Whether the policy names destinations; what of it has no effect is told.
     fn includes(&self, notes: &mut Notes) -> bool {
+        check_workloads(&self.source, "spec.applyToWorkloads", &self.input.spec.apply_to_workloads, notes);
         let is_empty = self.input.spec.config.as_ref().is_none_or(|config| config.included_destinations.is_empty());
         if is_empty {
             let text = "spec.config.includedDestinations: expected at least one entry, found none: the policy leaves \

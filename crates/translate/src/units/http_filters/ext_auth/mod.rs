@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 pub(crate) use auth_config::AuthConfigs;
 pub(super) use auth_config::gather;
 use server::Server;
+pub(super) use server::asked;
 
 use super::caller::Caller;
 use super::effect::{Effect, Phase, Position};
