@@ -9,6 +9,7 @@ mod connector;
 pub mod discovery;
 mod error;
 mod held_output;
+mod input_version;
 mod metrics;
 mod output;
 mod run;

@@ -24,6 +24,7 @@ use crate::certificate::{Attempts, Certificate};
 use crate::connector::Connector;
 use crate::discovery::Input;
 use crate::held_output::HeldOutputFile;
+use crate::input_version::{self, InputVersionFile};
 use crate::output::Outputs;
 use crate::{AgentError, Metrics, Settings};
 
@@ -179,13 +180,18 @@ impl Agent {
             }
         };
         tasks.spawn({
+            let mut version_file = InputVersionFile::open(&settings.state_directory);
             let acknowledged = Mutex::new(Some(readiness.register_task("the server to hold the first input snapshot")));
             let (client, stop, connect) = (Arc::clone(&client), stop.clone(), connect.clone());
             let progress =
                 Follow { connector: following.clone(), metrics: metrics.clone(), status: Arc::clone(&status) };
             async move {
                 let reconnect = Reconnect { client: &client, connect, backoff: backoff(), stop };
+                let versions = version_file.versions(input_version::now());
                 let on_progress = |event| {
+                    if let Progress::Event(Sent::Given(version)) = &event {
+                        version_file.given(*version);
+                    }
                     if let Progress::Event(Sent::Acknowledged { kind: Some(_), .. }) = &event {
                         progress.metrics.push_time.observe(changed_at.lock().elapsed().as_secs_f64());
                     }
@@ -194,7 +200,7 @@ impl Agent {
                     }
                     progress.push(event);
                 };
-                reconnect.push(inputs_of, on_progress).await;
+                reconnect.push(inputs_of, versions, input_version::now, on_progress).await;
             }
         });
         tasks.spawn({

@@ -91,7 +91,7 @@ fn table(sandbox: &Sandbox) -> String {
     let status = status.borrow();
     let mut table = Table::new();
     table.load_style(NOTHING);
-    table.set_header(["CLUSTER", "CONNECTED", "INPUT", "OBJECTS IN", "OBJECTS OUT", "APPLIED", "PROBLEMS"]);
+    table.set_header(["CLUSTER", "CONNECTED", "OBJECTS IN", "OBJECTS OUT", "APPLIED", "PROBLEMS"]);
     let mut problems: Vec<String> = Vec::new();
     for (name, agent) in &sandbox.agents {
         let agent = agent.status();
@@ -106,7 +106,6 @@ fn table(sandbox: &Sandbox) -> String {
         table.add_row([
             Cell::new(name.as_str()),
             mark(connected, "yes", "no"),
-            Cell::new(format!("v{}", cluster.input_version)),
             Cell::new(agent.input_objects),
             Cell::new(cluster.output_objects),
             mark(cluster.applied, "yes", "not yet"),

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::Client;
-use crate::{ApplyReport, Backoff, End, Held, Received, Sent};
+use crate::{ApplyReport, Backoff, End, Held, Memory, Received, Sent, Versions};
 
 /// Puts output versions into a cluster.
 pub trait Applier: Send + Sync {
@@ -50,18 +50,22 @@ where
     C: FnMut() -> F + Send,
     F: Future<Output = Result<Channel, String>> + Send,
 {
-    /// Pushes the newest of `inputs` until stopped.
+    /// Pushes the newest of `inputs` until stopped. Versions go on after `versions`, and are never below what `floor`
+    /// says when a stream begins.
     pub async fn push(
         mut self,
         mut inputs: watch::Receiver<Option<Arc<Snapshot>>>,
+        versions: Versions,
+        floor: impl Fn() -> u64 + Send,
         mut on_progress: impl FnMut(Progress<Sent>) + Send,
     ) {
-        let mut base = None;
+        let mut memory = Memory { base: None, versions };
         while let Some(channel) = self.channel(&mut on_progress).await {
             let started = tokio::time::Instant::now();
+            memory.versions.raise(floor());
             let end = self
                 .client
-                .push(channel, &mut inputs, &mut base, &self.stop, |event| on_progress(Progress::Event(event)))
+                .push(channel, &mut inputs, &mut memory, &self.stop, |event| on_progress(Progress::Event(event)))
                 .await;
             self.wait(end, started.elapsed(), &mut on_progress).await;
         }

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::effect::{Client, Effect, Grant, Layers, Tls, Who};
 use crate::ResourceRef;
-use crate::fingerprint::Shared;
+use crate::fingerprint::{Derived, Shared};
 use crate::model::{Model, Workspace};
 use crate::policies::Policy;
 use crate::report::{Code, Notes, Severity};
@@ -211,7 +211,7 @@ impl Reading<'_> {
                         available enforces the policy";
             self.say(Severity::Warning, Code::BadValue, text);
         }
-        let effect = Effect { grants, tls, layers };
+        let effect = Effect { grants, tls, layers, reads: Derived::default() };
         if effect.layers.is_some_and(|layers| !layers.mesh) {
             self.note_what_needs_a_proxy(&effect);
         }

@@ -256,7 +256,7 @@ impl ParentInput for TrimmedWorkload {
             ..Sidecar::default()
         };
         let shapers: Shapers = self.sources.iter().chain(self.routes.keys()).chain([&self.parent]).collect();
-        let body = Body::new(&spec, shapers).reading(self.hosts.iter().flat_map(|hosts| &hosts.reads));
+        let body = Body::new(&spec, shapers).reading(self.hosts.iter().map(|hosts| &hosts.reads));
         let ResourceRef { cluster, key } = &self.parent;
         let (kind, name, namespace) = (key.gvk.kind.as_str(), &key.name, &key.namespace);
         let name = if kind == "Deployment" {
