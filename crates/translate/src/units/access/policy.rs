@@ -168,7 +168,7 @@ impl Reading<'_> {
             self.say(Severity::Invalid, Code::BadType, "spec.config cannot be read: nobody may call what it selects");
         }
         let tls = self.workspace.settings.isolation().map(|_| Tls::Strict);
-        Effect { grants: is_about_callers.then(Vec::new), tls, layers: None }
+        Effect { grants: is_about_callers.then(Vec::new), tls, layers: None, reads: Derived::default() }
     }
 
     fn effect(&mut self) -> Effect {
