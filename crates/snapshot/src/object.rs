@@ -1,5 +1,7 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -9,15 +11,26 @@ use serde_json::Value;
 use crate::{ContentHash, Gvk, Name, ObjectKey, canonical_json};
 
 /// One Kubernetes object, immutable. Shared behind `Arc`; the body is its canonical JSON, hashed once.
-#[derive(Clone, PartialEq, Eq)]
+///
+/// The body is kept in parts, so that objects of many clusters share what is the same in all of them.
+#[derive(Clone)]
 pub struct Object {
     key: ObjectKey,
     labels: BTreeMap<Name, Name>,
     created: Option<Timestamp>,
     generation: i64,
-    body: Box<[u8]>,
+    parts: Box<[Arc<[u8]>]>,
     hash: ContentHash,
 }
+
+impl PartialEq for Object {
+    fn eq(&self, other: &Self) -> bool {
+        // Everything else is read out of what is hashed.
+        self.hash == other.hash
+    }
+}
+
+impl Eq for Object {}
 
 /// Why some bytes or some value is not a Kubernetes object.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +88,7 @@ impl Object {
     ///
     /// # Errors
     /// As [`Object::from_value`].
-    pub fn from_canonical(body: impl Into<Box<[u8]>>) -> Result<Self, ObjectError> {
+    pub fn from_canonical(body: impl Into<Arc<[u8]>>) -> Result<Self, ObjectError> {
         let body = body.into();
         let Head { api_version, kind, metadata } = serde_json::from_slice(&body)?;
         for (text, field) in [(&api_version, "apiVersion"), (&kind, "kind"), (&metadata.name, "metadata.name")] {
@@ -93,16 +106,22 @@ impl Object {
             created: metadata.creation_timestamp,
             generation: metadata.generation.unwrap_or_default(),
             hash: ContentHash::of(&body),
-            body,
+            parts: Box::from([body]),
         })
     }
 
-    /// From canonical JSON together with what it says, for those who wrote it and need not have it read: an object with
-    /// this key and these labels, without creation time and generation.
-    pub fn from_written(key: ObjectKey, labels: BTreeMap<Name, Name>, body: impl Into<Box<[u8]>>) -> Self {
-        let body = body.into();
-        let object = Self { key, labels, created: None, generation: 0, hash: ContentHash::of(&body), body };
-        debug_assert_eq!(Self::from_canonical(object.body.clone()).ok().as_ref(), Some(&object));
+    /// From the parts of canonical JSON together with what it says, for those who wrote it and need not have it read: an
+    /// object with this key and these labels, without creation time and generation.
+    pub fn from_written(key: ObjectKey, labels: BTreeMap<Name, Name>, parts: impl Into<Box<[Arc<[u8]>]>>) -> Self {
+        let parts = parts.into();
+        let hash = ContentHash::of_concatenation(parts.iter().map(|part| &**part));
+        let object = Self { key, labels, created: None, generation: 0, hash, parts };
+        debug_assert_eq!(canonical_json(&object.value()), *object.body());
+        debug_assert!(
+            Self::from_canonical(object.body().to_vec()).is_ok_and(|read| {
+                (&read.key, &read.labels, read.hash) == (&object.key, &object.labels, object.hash)
+            })
+        );
         object
     }
 
@@ -118,7 +137,7 @@ impl Object {
 
     /// One of `metadata.annotations`, read out of the body: few are ever asked for, and they can be long.
     pub fn annotation(&self, key: &str) -> Option<String> {
-        let Annotated { metadata } = serde_json::from_slice(&self.body).ok()?;
+        let Annotated { metadata } = serde_json::from_slice(&self.body()).ok()?;
         metadata.annotations?.remove(key)
     }
 
@@ -133,8 +152,21 @@ impl Object {
     }
 
     /// The canonical JSON of the whole object.
-    pub fn body(&self) -> &[u8] {
-        &self.body
+    pub fn body(&self) -> Cow<'_, [u8]> {
+        match &*self.parts {
+            [whole] => Cow::Borrowed(whole),
+            parts => Cow::Owned(parts.concat()),
+        }
+    }
+
+    /// The body in parts, one after the other.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().map(|part| &**part)
+    }
+
+    /// Length of the body in bytes.
+    pub fn body_len(&self) -> usize {
+        self.parts().map(<[u8]>::len).sum()
     }
 
     /// Hash of the body.
@@ -145,7 +177,7 @@ impl Object {
     /// The whole object as a JSON value.
     pub fn value(&self) -> Value {
         // The constructor parsed these bytes as JSON; `Null` cannot be reached.
-        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+        serde_json::from_slice(&self.body()).unwrap_or(Value::Null)
     }
 
     /// Reads the body as a type.
@@ -153,7 +185,7 @@ impl Object {
     /// # Errors
     /// When a field has another type than `T` expects.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(&self.body)
+        serde_json::from_slice(&self.body())
     }
 }
 
@@ -178,7 +210,7 @@ mod tests {
         let (one, two) = (Object::from_value(&one).unwrap(), Object::from_value(&two).unwrap());
         assert_eq!(one, two);
         assert_eq!(one.key().to_string(), "Service n/a");
-        assert_eq!(Object::from_canonical(one.body()).unwrap(), two);
+        assert_eq!(Object::from_canonical(one.body().to_vec()).unwrap(), two);
     }
 
     #[test]

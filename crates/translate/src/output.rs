@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::names;
 use crate::report::Notes;
-use crate::unit::{Batch, Unit, UnitId, UnitKind};
+use crate::unit::{Batch, Unit, UnitId, UnitKind, UnitReads};
 use crate::{ContextId, ResourceRef};
 
 /// Annotation with all resources that had a part in a generated object, see [`shaped_by`].
@@ -75,7 +75,8 @@ impl<'a> FromIterator<&'a ResourceRef> for Shapers {
 #[derive(Clone, Debug)]
 pub(crate) struct Body {
     gvk: Gvk,
-    spec: Arc<[u8]>,
+    /// The JSON of the spec and the end of the object.
+    spec: Vec<Arc<[u8]>>,
     shapers: Arc<Shaping>,
 }
 
@@ -84,33 +85,36 @@ pub(crate) struct Body {
 struct Shaping {
     shapers: Shapers,
     annotation: String,
-    reads: Arc<Reads>,
+    reads: Arc<UnitReads>,
 }
-
-/// The kinds of which clusters had a part.
-type Reads = BTreeSet<(Name, Gvk)>;
 
 impl Body {
     pub(crate) fn new<S: OutputKind>(spec: &S, shapers: Shapers) -> Self {
-        // Specs have string keys and finite numbers only, so rendering cannot fail.
-        let spec = serde_json::to_value(spec).unwrap_or_default();
-        Self::of(Gvk::new(S::GROUP, S::VERSION, S::KIND), &spec, shapers)
+        let mut json = Json::default();
+        json.add(&written(spec));
+        Self::written(Gvk::new(S::GROUP, S::VERSION, S::KIND), json, shapers)
     }
 
     /// The `spec` of a kind that is not Istio's.
     pub(crate) fn of(gvk: Gvk, spec: &serde_json::Value, shapers: Shapers) -> Self {
-        let spec = canonical_json(spec);
+        let mut json = Json::default();
+        json.add(&canonical_json(spec));
+        Self::written(gvk, json, shapers)
+    }
+
+    /// The `spec` of a kind as canonical JSON.
+    pub(crate) fn written(gvk: Gvk, mut spec: Json, shapers: Shapers) -> Self {
+        spec.add(b"}");
         let annotation = shapers.annotation();
         let reads = shapers.0.iter().map(|shaper| (shaper.cluster.clone(), shaper.key.gvk.clone()));
-        let reads = Arc::new(reads.collect());
-        Self { gvk, spec: spec.into(), shapers: Arc::new(Shaping { shapers, annotation, reads }) }
+        let reads = Arc::new(UnitReads::new(reads));
+        Self { gvk, spec: spec.finish(), shapers: Arc::new(Shaping { shapers, annotation, reads }) }
     }
 
     /// The same with more kinds of clusters that had a part: too many resources to name them all.
-    pub(crate) fn reading<'a>(self, more: impl IntoIterator<Item = &'a (Name, Gvk)>) -> Self {
+    pub(crate) fn reading<'a>(self, more: impl IntoIterator<Item = &'a Arc<BTreeSet<(Name, Gvk)>>>) -> Self {
         let Shaping { shapers, annotation, reads } = &*self.shapers;
-        let more = more.into_iter().cloned();
-        let reads = Arc::new(reads.iter().cloned().chain(more).collect());
+        let reads = Arc::new(more.into_iter().fold((**reads).clone(), |reads, more| reads.with(more)));
         let shaping = Shaping { shapers: shapers.clone(), annotation: annotation.clone(), reads };
         Self { shapers: Arc::new(shaping), ..self }
     }
@@ -125,7 +129,7 @@ pub(crate) struct Emission<'a> {
     units: BTreeMap<ContextId, Unit>,
     pub(crate) notes: Notes,
     /// Unions of two sets that were made before: most units of a parent read the same.
-    merged: Vec<[Arc<Reads>; 3]>,
+    merged: Vec<[Arc<UnitReads>; 3]>,
 }
 
 /// What an object has beside its spec. Annotations and labels that the system sets cannot be overridden.
@@ -187,8 +191,9 @@ impl<'a> Emission<'a> {
         annotations.insert(SHAPED_BY, &body.shapers.annotation);
         let key = ObjectKey { gvk: body.gvk.clone(), namespace: context.namespace.clone(), name: Name::from(name) };
         let head = Head { annotations, labels: &all_labels, name: &key.name, namespace: &key.namespace };
-        if let Some(json) = assemble(&body.gvk, &head, &body.spec) {
-            self.add(context, Object::from_written(key, all_labels, json), &body.shapers);
+        if let Some(start) = start(&body.gvk, &head) {
+            let parts: Box<[_]> = [start].into_iter().chain(body.spec.iter().cloned()).collect();
+            self.add(context, Object::from_written(key, all_labels, parts), &body.shapers);
         }
     }
 
@@ -221,12 +226,12 @@ impl<'a> Emission<'a> {
 }
 
 /// The union of two sets, shared between those who need the same.
-fn merge(known: &mut Vec<[Arc<Reads>; 3]>, one: &Arc<Reads>, other: &Arc<Reads>) -> Arc<Reads> {
-    let is_it = |[a, b, _]: &&[Arc<Reads>; 3]| Arc::ptr_eq(a, one) && Arc::ptr_eq(b, other);
+fn merge(known: &mut Vec<[Arc<UnitReads>; 3]>, one: &Arc<UnitReads>, other: &Arc<UnitReads>) -> Arc<UnitReads> {
+    let is_it = |[a, b, _]: &&[Arc<UnitReads>; 3]| Arc::ptr_eq(a, one) && Arc::ptr_eq(b, other);
     if let Some([_, _, union]) = known.iter().rev().find(is_it) {
         return Arc::clone(union);
     }
-    let union = if other.is_subset(one) { Arc::clone(one) } else { Arc::new(one.union(other).cloned().collect()) };
+    let union = Arc::new(one.union(other));
     known.push([Arc::clone(one), Arc::clone(other), Arc::clone(&union)]);
     union
 }
@@ -245,9 +250,9 @@ fn is_reported(shaper: &ResourceRef) -> bool {
         && !shaper.key.gvk.kind.starts_with("Workspace")
 }
 
-/// Writes the canonical JSON directly: keys in byte order, no spaces.
-fn assemble(gvk: &Gvk, head: &Head<'_>, spec: &[u8]) -> Option<Vec<u8>> {
-    let mut body = Vec::with_capacity(spec.len() + 1024);
+/// Writes the canonical JSON up to the spec directly: keys in byte order, no spaces.
+fn start(gvk: &Gvk, head: &Head<'_>) -> Option<Arc<[u8]>> {
+    let mut body = Vec::with_capacity(1024);
     let api_version = gvk.api_version();
     body.extend_from_slice(b"{\"apiVersion\":");
     serde_json::to_writer(&mut body, &api_version).ok()?;
@@ -256,9 +261,65 @@ fn assemble(gvk: &Gvk, head: &Head<'_>, spec: &[u8]) -> Option<Vec<u8>> {
     body.extend_from_slice(b",\"metadata\":");
     serde_json::to_writer(&mut body, head).ok()?;
     body.extend_from_slice(b",\"spec\":");
-    body.extend_from_slice(spec);
-    body.push(b'}');
-    Some(body)
+    Some(body.into())
+}
+
+/// A part of a spec as canonical JSON.
+pub(crate) fn written<T: Serialize>(value: &T) -> Vec<u8> {
+    // Specs have string keys and finite numbers only, so rendering cannot fail.
+    canonical_json(&serde_json::to_value(value).unwrap_or_default())
+}
+
+/// Canonical JSON that is put together from pieces, some of them shared between objects.
+#[derive(Debug, Default)]
+pub(crate) struct Json {
+    parts: Vec<Arc<[u8]>>,
+    open: Vec<u8>,
+}
+
+impl Json {
+    /// Below this, a copy is as small as what it takes to share a piece.
+    const WORTH_SHARING: usize = 128;
+
+    pub(crate) fn add(&mut self, piece: &[u8]) {
+        self.open.extend_from_slice(piece);
+    }
+
+    pub(crate) fn share(&mut self, piece: &Arc<[u8]>) {
+        if piece.len() < Self::WORTH_SHARING {
+            return self.add(piece);
+        }
+        self.close();
+        self.parts.push(Arc::clone(piece));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty() && self.open.is_empty()
+    }
+
+    /// Adds an object with a field that comes before all those of another.
+    pub(crate) fn add_first_field(&mut self, name: &str, value: Self, rest: &[u8]) {
+        self.add(b"{\"");
+        self.add(name.as_bytes());
+        self.add(b"\":");
+        for part in value.finish() {
+            self.share(&part);
+        }
+        let rest = rest.strip_prefix(b"{").unwrap_or(rest);
+        self.add(if rest == b"}" { b"" } else { b"," });
+        self.add(rest);
+    }
+
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.parts.push(std::mem::take(&mut self.open).into());
+        }
+    }
+
+    fn finish(mut self) -> Vec<Arc<[u8]>> {
+        self.close();
+        self.parts
+    }
 }
 
 #[cfg(test)]
@@ -282,7 +343,7 @@ mod tests {
         emission.emit(&context, "name", &body, Extra { labels: Some(&user), ..Extra::default() });
         let batch = emission.finish();
         let object = &batch.units[0].objects[0];
-        assert_eq!(object.body(), canonical_json(&object.value()));
+        assert_eq!(*object.body(), canonical_json(&object.value()));
         assert_eq!(object.labels()["x"], "y");
         assert_eq!(object.labels()[labels::RECONCILER], "translator");
         assert_eq!(object.labels().len(), 11);

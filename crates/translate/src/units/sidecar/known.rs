@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use meshrelay_api::references::DestinationKind;
 use meshrelay_api::resilience::TrimProxyConfigPolicySpec;
@@ -29,7 +30,7 @@ pub(super) const NAME: &str = "known hosts";
 #[derive(Debug, Default, Hash)]
 pub(super) struct Hosts {
     pub(super) names: BTreeSet<String>,
-    pub(super) reads: BTreeSet<(Name, Gvk)>,
+    pub(super) reads: Arc<BTreeSet<(Name, Gvk)>>,
 }
 
 /// The hosts of one workspace in one cluster.
@@ -96,7 +97,7 @@ impl Hosts {
         let mut all = Self::default();
         for item in items {
             all.names.extend(item.hosts.iter().cloned());
-            all.reads.insert((item.source.cluster.clone(), item.source.key.gvk.clone()));
+            Arc::make_mut(&mut all.reads).insert((item.source.cluster.clone(), item.source.key.gvk.clone()));
         }
         Shared::new(all)
     }
@@ -248,7 +249,7 @@ impl Fleet<'_> {
             add_asked(&effect.route, &mut hosts.names);
             if hosts.names.len() > before {
                 let reads = effect.sources.iter().map(|source| (source.cluster.clone(), source.key.gvk.clone()));
-                hosts.reads.extend(reads);
+                Arc::make_mut(&mut hosts.reads).extend(reads);
             }
         }
         asked
