@@ -101,7 +101,7 @@ fn edited(snapshot: &Snapshot, edit: usize) -> anyhow::Result<Arc<Snapshot>> {
 
 async fn measure(objects: usize) -> anyhow::Result<()> {
     let first = snapshot(objects)?;
-    let bodies: usize = first.iter().map(|object| object.body_len()).sum();
+    let bodies: usize = first.iter().map(|object| object.pieces().len()).sum();
     let count = first.len();
     let first = edited(&first, 0)?;
     let (second, third) = (edited(&first, 1)?, edited(&first, 2)?);
