@@ -14,6 +14,11 @@ pub trait Applier: Send + Sync {
     /// Applies a version and keeps it for the next start. While this runs newer versions wait; only the newest of them
     /// is applied then.
     fn apply(&self, held: Held) -> impl Future<Output = ApplyReport> + Send;
+
+    /// Ends when there is a reason to apply the same version again.
+    fn due(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// What happens to a stream that is kept open.
@@ -84,7 +89,13 @@ where
         versions.mark_changed();
         let stop = self.stop.clone();
         let apply = async {
-            while versions.changed().await.is_ok() {
+            let mut any = false;
+            loop {
+                tokio::select! {
+                    changed = versions.changed() => if changed.is_err() { return },
+                    () = applier.due(), if any => {}
+                }
+                any = true;
                 let version = versions.borrow_and_update().clone();
                 if let Some(version) = version {
                     reported.send_replace(Some(applier.apply(version).await));

@@ -17,6 +17,7 @@ use self::known::{Fleet, Hosts, Known};
 use self::served::Served;
 use crate::engine::{Round, Stage, Step};
 use crate::fingerprint::{Shared, fingerprint};
+use crate::hostname;
 use crate::input::kube::{WorkloadSpec, selects};
 use crate::input::{ClusterInput, Input, Theirs};
 use crate::model::{Model, Workspace};
@@ -239,10 +240,11 @@ impl ParentInput for TrimmedWorkload {
 
     fn translate(&self) -> Batch {
         let mut emission = Emission::new(UnitKind::Sidecar, &self.parent);
-        let names: BTreeSet<&String> = self.hosts.iter().flat_map(|hosts| &hosts.names).collect();
+        let names = self.hosts.iter().flat_map(|hosts| &hosts.names);
+        let names: BTreeSet<String> = names.map(|name| hostname::importable(name)).collect();
         let mut hosts: Vec<String> = names.into_iter().map(|name| format!("*/{name}")).collect();
         // The VirtualService is beside the workload: what has the host elsewhere stays unknown.
-        let served: BTreeSet<&String> = self.routes.values().flatten().collect();
+        let served: BTreeSet<String> = self.routes.values().flatten().map(|host| hostname::importable(host)).collect();
         hosts.extend(served.into_iter().map(|host| format!("./{host}")));
         if hosts.is_empty() {
             hosts.push(NOTHING.to_owned());
