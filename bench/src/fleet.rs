@@ -267,7 +267,8 @@ mod tests {
             .collect();
         assert!(reports.is_empty(), "{reports:#?}");
         let text = |cluster: &str| -> String {
-            let bodies = translation.outputs[cluster].iter().map(|object| String::from_utf8_lossy(object.body()));
+            let bodies =
+                translation.outputs[cluster].iter().map(|object| String::from_utf8_lossy(&object.body()).into_owned());
             bodies.collect()
         };
         assert!(text("c001").contains(&edit_mark(0)));

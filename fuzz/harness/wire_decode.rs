@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use meshrelay_relay::wire::{Hello, codec};
-use meshrelay_relay::{Limits, Received, Receiver, Sender, Sent, Session, Setup, Timing, generated};
+use meshrelay_relay::{Limits, Memory, Received, Receiver, Sender, Sent, Session, Setup, Timing, generated};
 use prost::Message as _;
 
 /// What an input led to.
@@ -61,14 +61,14 @@ pub(crate) fn run(data: &[u8]) -> Outcome {
         }
         outcome.end = receiver.end().map(|end| end.code().to_owned());
     } else {
-        let mut sender = Sender::new(setup(), Some(std::sync::Arc::default()), None);
+        let mut sender = Sender::new(setup(), Some(std::sync::Arc::default()), Memory::default());
         while let Some(message) = next(&mut rest) {
             step(&mut sender, message, &mut outcome);
             while let Some(event) = sender.event() {
                 match event {
                     Sent::Acknowledged { .. } => outcome.commits += 1,
                     Sent::Nacked { .. } => outcome.rejected += 1,
-                    Sent::Opened(_) | Sent::Withheld(_) | Sent::Report(_) => {}
+                    Sent::Opened(_) | Sent::Given(_) | Sent::Withheld(_) | Sent::Report(_) => {}
                 }
             }
         }

@@ -76,6 +76,8 @@ pub struct Arguments {
     /// Where metrics are served [default: 0.0.0.0:9093]
     #[arg(long)]
     stats_address: Option<SocketAddr>,
+    #[command(flatten)]
+    delete_brake: DeleteBrakeArguments,
     /// Trust domain of meshes whose configuration states none [default: cluster.local]
     #[arg(long)]
     trust_domain: Option<String>,
@@ -88,6 +90,21 @@ pub struct Arguments {
     /// Log filter, such as info or meshrelay_relay=debug,info [default: info]
     #[arg(long, env = "LOG_LEVEL")]
     log_level: Option<String>,
+}
+
+/// Arguments about the delete brake.
+#[derive(Debug, clap::Args, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeleteBrakeArguments {
+    /// Hold deletions of an output that would take too much, until they are approved [default: true]
+    #[arg(long = "delete-brake", value_name = "BOOL")]
+    enabled: Option<bool>,
+    /// Largest share of the cluster's generated objects that an output may delete unapproved, percent [default: 30]
+    #[arg(long = "delete-brake-max-percent", value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    max_percent: Option<u8>,
+    /// Fewer deletions than these need no approval [default: 10]
+    #[arg(long = "delete-brake-min-objects", value_name = "COUNT")]
+    min_objects: Option<usize>,
 }
 
 impl Arguments {

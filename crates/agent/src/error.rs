@@ -22,6 +22,16 @@ pub enum AgentError {
         /// What to do.
         hint: &'static str,
     },
+    /// A setting that makes no sense.
+    #[error("expected the setting {setting} to be {expected}, found {found} (MR0706)")]
+    Setting {
+        /// Name of the setting.
+        setting: &'static str,
+        /// What would be right.
+        expected: &'static str,
+        /// What is set.
+        found: String,
+    },
     /// Certificates, keys, tokens.
     #[error(transparent)]
     Pki(#[from] PkiError),

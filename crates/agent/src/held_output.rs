@@ -49,7 +49,9 @@ impl HeldOutputFile {
         encoder.write_all(&serde_json::to_vec(&head)?)?;
         for object in snapshot.iter() {
             encoder.write_all(b"\n")?;
-            encoder.write_all(object.body())?;
+            for piece in object.pieces().iter() {
+                encoder.write_all(piece)?;
+            }
         }
         encoder.finish()?.sync_all()?;
         std::fs::rename(&temporary, &self.path)
@@ -107,7 +109,7 @@ mod tests {
 
         let (digest, meta) = (held.digest(), SnapshotMeta::default());
         let head = serde_json::to_string(&Head { cluster: "one".into(), version: 7, digest, meta });
-        let cut_off = format!("{}\n{}", head.unwrap(), String::from_utf8_lossy(object("a").body()));
+        let cut_off = format!("{}\n{}", head.unwrap(), String::from_utf8_lossy(&object("a").body()));
         std::fs::write(&file.path, zstd::encode_all(cut_off.as_bytes(), LEVEL).unwrap()).unwrap();
         assert!(file.load().is_err());
     }

@@ -3,18 +3,24 @@
 //! It watches its cluster, discovers meshes and gateways in it, pushes what it holds to the management server, pulls
 //! what the server made of it, and applies that. Without a server it keeps applying the last output it was given.
 
+mod brake;
 mod certificate;
 pub mod cli;
 mod connector;
+pub mod deletions;
 pub mod discovery;
 mod error;
 mod held_output;
+mod input_version;
 mod metrics;
 mod output;
 mod run;
 mod settings;
+mod status;
 
+pub use brake::DeleteBrake;
 pub use error::AgentError;
 pub use metrics::Metrics;
-pub use run::{Agent, AgentStatus};
+pub use run::Agent;
 pub use settings::Settings;
+pub use status::{AgentStatus, HeldStatus};

@@ -45,6 +45,8 @@ pub struct Metrics {
     pub certificate_expires: Gauge,
     /// Objects of the input that are too large to be sent, or that the server refused.
     pub withheld: Gauge,
+    /// Objects that are not wanted any more, but kept.
+    pub(crate) deletions_held: Family<Reason, Gauge>,
     refusals: Family<Reason, Counter>,
     handshake_failures: Family<Reason, Counter>,
 }
@@ -65,6 +67,7 @@ impl Default for Metrics {
             problems: Gauge::default(),
             certificate_expires: Gauge::default(),
             withheld: Gauge::default(),
+            deletions_held: Family::default(),
             refusals: Family::default(),
             handshake_failures: Family::default(),
         }
@@ -128,6 +131,12 @@ impl Metrics {
             "Objects of the input that are too large to be sent, or were refused",
             &[],
             &self.withheld,
+        );
+        metrics.add(
+            "meshrelay_agent_deletions_held",
+            "Objects that are not wanted any more, but kept: by the delete brake, or as not all is known",
+            &["reason"],
+            &self.deletions_held,
         );
         metrics.into_infos()
     }

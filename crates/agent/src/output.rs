@@ -1,20 +1,173 @@
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use meshrelay_cluster::{ApplyError, ApplyMode, Cluster};
+use jiff::Timestamp;
+use meshrelay_cluster::{ApplyError, ApplyMode, ApplyOutcome, Cluster};
+use meshrelay_process::readiness::Readiness;
 use meshrelay_relay::grpc::Applier;
 use meshrelay_relay::{ApplyReport, Held, ObjectResult, Outcome};
+use meshrelay_snapshot::{ContentHash, Snapshot};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::deletions::{Approval, DeletionFiles, HeldDeletions};
 use crate::held_output::HeldOutputFile;
-use crate::{AgentStatus, Metrics};
+use crate::metrics::Reason;
+use crate::status::HeldStatus;
+use crate::{AgentError, AgentStatus, DeleteBrake, Metrics};
+
+/// How often it is looked for an approval while deletions are held: a person waits for it.
+const APPROVAL_CHECK: Duration = Duration::from_secs(1);
 
 /// Applies outputs to the cluster and keeps the last one on disk.
 pub(crate) struct Outputs<C> {
     pub(crate) cluster: Arc<C>,
     pub(crate) file: HeldOutputFile,
+    pub(crate) brake: DeleteBrake,
+    pub(crate) deletions: DeletionFiles,
     pub(crate) metrics: Metrics,
     pub(crate) status: Arc<watch::Sender<AgentStatus>>,
+    pub(crate) readiness: Readiness,
+    /// What the brake holds, as on disk.
+    held: watch::Sender<Option<HeldDeletions>>,
+    /// The approval that was looked at last, so that one that does not help is not tried again and again.
+    tried: Mutex<Option<Approval>>,
+}
+
+/// How an output is applied and why.
+struct Plan {
+    mode: ApplyMode,
+    /// Why deletions are held, if they are.
+    reason: String,
+    /// The brake's judgement; `None` if it has nothing to judge.
+    braked: Option<Option<HeldDeletions>>,
+}
+
+impl<C: Cluster> Outputs<C> {
+    pub(crate) async fn new(
+        cluster: Arc<C>,
+        file: HeldOutputFile,
+        brake: DeleteBrake,
+        deletions: DeletionFiles,
+        metrics: Metrics,
+        status: Arc<watch::Sender<AgentStatus>>,
+        readiness: Readiness,
+    ) -> Self {
+        let held = blocking(&deletions, DeletionFiles::held).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "it is not known which deletions are held, so those that are due wait for approval");
+            // Of nothing, every share is too much.
+            let (since, objects) = (Timestamp::now(), Default::default());
+            Some(HeldDeletions { since, present: 0, output: ContentHash::default(), objects })
+        });
+        let held = watch::Sender::new(held);
+        Self { cluster, file, brake, deletions, metrics, status, readiness, held, tried: Mutex::default() }
+    }
+
+    async fn plan(&self, snapshot: &Snapshot) -> Plan {
+        let held_back = |reason: String| Plan { mode: ApplyMode::AddOnly, reason, braked: None };
+        if let Some(doubt) = snapshot.meta().any_doubt() {
+            return held_back(doubt.to_owned());
+        }
+        let surplus = match self.cluster.surplus(snapshot).await {
+            Ok(surplus) => surplus,
+            Err(error) => return held_back(error.to_string()),
+        };
+        let before = self.held.borrow().clone();
+        let approval = match &before {
+            None => None,
+            Some(_) => blocking(&self.deletions, DeletionFiles::approval).await.unwrap_or_else(|error| {
+                tracing::error!(%error, "an approval cannot be read");
+                None
+            }),
+        };
+        *self.tried.lock() = approval.clone();
+        let verdict =
+            self.brake.judge(before.as_ref(), approval.as_ref(), &surplus, snapshot.digest(), Timestamp::now());
+        let reason = verdict.held.as_ref().map_or_else(String::new, |held| {
+            format!(
+                "the delete brake holds {} deletions: expected an output to take at most {} % of the {} objects that \
+                 the cluster has from us (MR0705)",
+                held.objects.len(),
+                self.brake.max_percent,
+                held.present
+            )
+        });
+        Plan { mode: verdict.mode, reason, braked: Some(verdict.held) }
+    }
+
+    /// Puts what the brake holds on disk, before anything of the output is applied.
+    async fn hold(&self, held: &HeldDeletions, reason: &str) {
+        let before = self.held.send_replace(Some(held.clone()));
+        if before.as_ref() == Some(held) {
+            return;
+        }
+        if before.is_none_or(|before| before.objects != held.objects) {
+            let digest = held.digest().short();
+            tracing::warn!(code = "MR0705", digest, since = %held.since, reason, "deletions wait for meshctl approve");
+        }
+        let kept = held.clone();
+        if let Err(error) = blocking(&self.deletions, move |files| files.keep_held(Some(&kept))).await {
+            tracing::error!(%error, "what is held could not be kept for the next start");
+        }
+    }
+
+    /// Lets go of what was held and of the approval, once it is done. What failed is tried again under the same approval.
+    async fn settle(&self, plan: &Plan, outcome: &ApplyOutcome) {
+        let Some(held) = &plan.braked else { return };
+        let failed = |failure: &meshrelay_cluster::ApplyFailure| {
+            self.held.borrow().as_ref().is_some_and(|held| held.objects.contains(&failure.key))
+                || matches!(&plan.mode, ApplyMode::Only(keys) if keys.contains(&failure.key))
+        };
+        if outcome.failed.iter().any(failed) {
+            return;
+        }
+        let mut done = Ok(());
+        if held.is_none() && self.held.borrow().is_some() {
+            done = blocking(&self.deletions, |files| files.keep_held(None)).await;
+            self.held.send_replace(None);
+            tracing::info!(deleted = outcome.deleted.len(), "no deletions are held any more");
+        }
+        let approval = self.tried.lock().take();
+        if let (Some(approval), Ok(())) = (approval, &done) {
+            done = blocking(&self.deletions, move |files| files.forget_approval(&approval)).await;
+        }
+        if let Err(error) = done {
+            tracing::error!(%error, "an approval that was carried out could not be removed");
+        }
+    }
+
+    /// Shows what is held and why.
+    fn show(&self, plan: &Plan, outcome: &ApplyOutcome) {
+        let held = outcome.held.len();
+        let braked = plan.braked.is_some();
+        for (reason, count) in [("brake", if braked { held } else { 0 }), ("incomplete", if braked { 0 } else { held })]
+        {
+            let gauge = self.metrics.deletions_held.get_or_create(&Reason { reason });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let hold = self.held.borrow().clone().filter(|_| braked);
+        let shown = (held > 0).then(|| HeldStatus {
+            objects: held,
+            reason: plan.reason.clone(),
+            since: hold.as_ref().map_or_else(Timestamp::now, |hold| hold.since),
+            digest: hold.as_ref().map(HeldDeletions::digest),
+            what_to_do: if let Some(hold) = &hold {
+                let (cluster, digest) = (self.cluster.name(), hold.digest().short());
+                format!("if it is meant: meshctl approve --cluster {cluster} --digest {digest}")
+            } else {
+                "it goes on by itself once everything is known again".to_owned()
+            },
+        });
+        self.readiness.note("deletions", shown.as_ref().map(|held| format!("{}; {}", held.reason, held.what_to_do)));
+        self.status.send_modify(|status| {
+            let before = status.held.take().filter(|before| before.digest.is_none());
+            status.held = shown.map(|shown| HeldStatus {
+                // Not known completely is one thing for as long as it lasts, whatever it is that is not known.
+                since: before.filter(|_| shown.digest.is_none()).map_or(shown.since, |before| before.since),
+                ..shown
+            });
+        });
+    }
 }
 
 impl<C: Cluster> Applier for Outputs<C> {
@@ -27,9 +180,13 @@ impl<C: Cluster> Applier for Outputs<C> {
             tracing::error!(%error, "the output could not be kept for the next start; it is applied all the same");
         }
         let snapshot = held.visible();
-        let doubt = snapshot.meta().any_doubt();
-        let mode = if doubt.is_some() { ApplyMode::AddOnly } else { ApplyMode::Complete };
-        let outcome = self.cluster.apply(snapshot, mode).await;
+        let plan = self.plan(snapshot).await;
+        if let Some(Some(held)) = &plan.braked {
+            self.hold(held, &plan.reason).await;
+        }
+        let outcome = self.cluster.apply(snapshot, plan.mode.clone()).await;
+        self.settle(&plan, &outcome).await;
+        self.show(&plan, &outcome);
         self.metrics.pull_time.observe(started.elapsed().as_secs_f64());
         self.metrics.output_objects.set(i64::try_from(snapshot.len()).unwrap_or(i64::MAX));
         self.metrics.write_failures.inc_by(outcome.failed.len() as u64);
@@ -41,15 +198,15 @@ impl<C: Cluster> Applier for Outputs<C> {
         let kept = outcome.held.iter().map(|key| ObjectResult {
             key: key.clone(),
             outcome: Outcome::Held,
-            message: doubt.unwrap_or("what is applied could not all be read").to_owned(),
+            message: plan.reason.clone(),
         });
         let results: Vec<_> = failed.chain(kept).collect();
         for failure in &outcome.failed {
             let expected = matches!(failure.error, ApplyError::NotOurs { .. });
             tracing::warn!(object = %failure.key, error = %failure.error, expected, "an object was not applied");
         }
-        if !outcome.held.is_empty() {
-            tracing::warn!(held = outcome.held.len(), reason = doubt, "deletions are held");
+        if !outcome.held.is_empty() && plan.braked.is_none() {
+            tracing::warn!(held = outcome.held.len(), reason = plan.reason, "deletions are held");
         }
         if !outcome.applied.is_empty() || !outcome.deleted.is_empty() {
             tracing::info!(
@@ -63,11 +220,36 @@ impl<C: Cluster> Applier for Outputs<C> {
         }
         self.status.send_modify(|status| {
             status.output_version = held.version();
+            status.output_digest = Some(held.digest());
             status.output_objects = snapshot.len();
             status.failed_objects = outcome.failed.len();
-            status.held_objects = outcome.held.len();
         });
         let applied = (outcome.applied.len() + outcome.unchanged) as u64;
         ApplyReport::new(held.version(), held.digest(), applied, results)
     }
+
+    /// When somebody has approved what is held.
+    async fn due(&self) {
+        let mut held = self.held.subscribe();
+        loop {
+            // The sender lives as long as `self`, so the wait cannot fail.
+            let since = held.wait_for(Option::is_some).await.ok().and_then(|held| Some(held.as_ref()?.since));
+            tokio::time::sleep(APPROVAL_CHECK).await;
+            let approval = blocking(&self.deletions, DeletionFiles::approval).await.unwrap_or_default();
+            if approval.as_ref().is_some_and(|approval| Some(approval.since) == since) && approval != *self.tried.lock()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// Does something with files where it holds nobody up.
+async fn blocking<T: Send + 'static>(
+    files: &DeletionFiles,
+    work: impl FnOnce(&DeletionFiles) -> Result<T, AgentError> + Send + 'static,
+) -> Result<T, AgentError> {
+    let files = files.clone();
+    let done = tokio::task::spawn_blocking(move || work(&files)).await;
+    done.unwrap_or_else(|error| Err(AgentError::System(std::io::Error::other(error))))
 }

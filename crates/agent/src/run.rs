@@ -22,39 +22,18 @@ use tokio_util::task::TaskTracker;
 
 use crate::certificate::{Attempts, Certificate};
 use crate::connector::Connector;
+use crate::deletions::DeletionFiles;
 use crate::discovery::Input;
 use crate::held_output::HeldOutputFile;
+use crate::input_version::{self, InputVersionFile};
 use crate::output::Outputs;
-use crate::{AgentError, Metrics, Settings};
+use crate::{AgentError, AgentStatus, Metrics, Settings};
 
 /// First wait after a lost connection: short, because most losses are restarts.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 
 /// Longest wait between attempts: a server that comes back is found within it.
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
-
-/// What an agent can tell about itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AgentStatus {
-    /// True while the server receives inputs.
-    pub pushing: bool,
-    /// True while outputs are received.
-    pub pulling: bool,
-    /// Why there is no connection, as of the last attempt; empty with one.
-    pub last_error: String,
-    /// Objects in the newest input.
-    pub input_objects: usize,
-    /// Version of the output that was applied last.
-    pub output_version: u64,
-    /// Objects in it.
-    pub output_objects: usize,
-    /// How many of them could not be written.
-    pub failed_objects: usize,
-    /// Objects of ours that are not wanted, but kept because what is wanted is not completely known.
-    pub held_objects: usize,
-    /// Problems in the cluster's manifests, as text.
-    pub problems: Vec<String>,
-}
 
 /// A running agent.
 #[derive(Debug)]
@@ -93,6 +72,11 @@ impl Agent {
         if settings.cluster.is_empty() {
             return Err(missing("cluster", "give --cluster or CLUSTER_NAME"));
         }
+        let found = settings.delete_brake.max_percent;
+        if found > 100 {
+            let (setting, expected) = ("deleteBrake.maxPercent", "at most 100");
+            return Err(AgentError::Setting { setting, expected, found: found.to_string() });
+        }
         let cluster_name = ClusterName::new(&settings.cluster)?;
         let directory = settings.directory.clone().ok_or_else(|| {
             missing("directory", "give --directory with the folder that holds the cluster's manifests")
@@ -103,7 +87,11 @@ impl Agent {
         let mut registry = Registry::default();
         metrics.register(&mut registry);
         let readiness = Readiness::new();
-        let (status, status_of) = watch::channel(AgentStatus::default());
+        let (status, status_of) = watch::channel(AgentStatus {
+            cluster: settings.cluster.clone(),
+            version: VERSION.to_owned(),
+            ..AgentStatus::default()
+        });
         let status = Arc::new(status);
         let tasks = TaskTracker::new();
 
@@ -144,8 +132,8 @@ impl Agent {
             }));
         }
 
-        let (health_address, health) =
-            listen("health", settings.health_address, admin::health_router(readiness.clone()), &stop).await?;
+        let health = admin::health_router(readiness.clone()).merge(admin::status_router(status_of.clone()));
+        let (health_address, health) = listen("health", settings.health_address, health, &stop).await?;
         let (stats_address, stats) =
             listen("metrics", settings.stats_address, admin::metrics_router(Arc::new(registry)), &stop).await?;
         tasks.spawn(async { drop((health.await, stats.await)) });
@@ -167,7 +155,16 @@ impl Agent {
 
         let file = HeldOutputFile::new(&settings.state_directory, name.clone());
         let held = restore(&file).await;
-        let applier = Outputs { cluster, file, metrics: metrics.clone(), status: Arc::clone(&status) };
+        let applier = Outputs::new(
+            cluster,
+            file,
+            settings.delete_brake.clone(),
+            DeletionFiles::new(&settings.state_directory, name.clone()),
+            metrics.clone(),
+            Arc::clone(&status),
+            readiness.clone(),
+        )
+        .await;
         let following = connector.clone();
         let connect = move || {
             let (certificate, connector) = (certificate.clone(), connector.clone());
@@ -179,13 +176,18 @@ impl Agent {
             }
         };
         tasks.spawn({
+            let mut version_file = InputVersionFile::open(&settings.state_directory);
             let acknowledged = Mutex::new(Some(readiness.register_task("the server to hold the first input snapshot")));
             let (client, stop, connect) = (Arc::clone(&client), stop.clone(), connect.clone());
             let progress =
                 Follow { connector: following.clone(), metrics: metrics.clone(), status: Arc::clone(&status) };
             async move {
                 let reconnect = Reconnect { client: &client, connect, backoff: backoff(), stop };
+                let versions = version_file.versions(input_version::now());
                 let on_progress = |event| {
+                    if let Progress::Event(Sent::Given(version)) = &event {
+                        version_file.given(*version);
+                    }
                     if let Progress::Event(Sent::Acknowledged { kind: Some(_), .. }) = &event {
                         progress.metrics.push_time.observe(changed_at.lock().elapsed().as_secs_f64());
                     }
@@ -194,7 +196,7 @@ impl Agent {
                     }
                     progress.push(event);
                 };
-                reconnect.push(inputs_of, on_progress).await;
+                reconnect.push(inputs_of, versions, input_version::now, on_progress).await;
             }
         });
         tasks.spawn({

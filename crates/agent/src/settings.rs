@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use meshrelay_pki::tls::{ClientFiles, FilePair, TlsMode};
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentError, discovery};
+use crate::{AgentError, DeleteBrake, discovery};
 
 /// Settings of an agent. Unknown keys of a settings file are rejected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,8 @@ pub struct Settings {
     pub health_address: SocketAddr,
     /// Where metrics are served.
     pub stats_address: SocketAddr,
+    /// When deletions are held until somebody approves them.
+    pub delete_brake: DeleteBrake,
     /// Trust domain of meshes whose configuration does not state one.
     pub trust_domain: Option<String>,
     /// Istio version to assume where there is no istiod.
@@ -76,6 +78,7 @@ impl Default for Settings {
             client_tls_secret_rotation_grace_period_ratio: 0.3,
             health_address: SocketAddr::from(([0, 0, 0, 0], 8091)),
             stats_address: SocketAddr::from(([0, 0, 0, 0], 9093)),
+            delete_brake: DeleteBrake::default(),
             trust_domain: None,
             assumed_istio_version: None,
             kubernetes_version: None,

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -16,12 +17,34 @@ pub struct ClusterView {
 }
 
 /// Whether absence from the desired state is an order to delete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApplyMode {
     /// The desired state is all there is to be: what we own beside it goes.
     Complete,
     /// The desired state may lack objects: what we own beside it stays, and is reported as held.
     AddOnly,
+    /// Of what we own beside the desired state these may go; the rest stays, and is reported as held.
+    Only(Arc<BTreeSet<ObjectKey>>),
+}
+
+impl ApplyMode {
+    /// True if an object that is not desired may be deleted.
+    pub fn allows(&self, key: &ObjectKey) -> bool {
+        match self {
+            Self::Complete => true,
+            Self::AddOnly => false,
+            Self::Only(keys) => keys.contains(key),
+        }
+    }
+}
+
+/// What a cluster has of us, held against a desired state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surplus {
+    /// Number of all objects of ours that the cluster has.
+    pub present: usize,
+    /// Those that are not desired: what [`ApplyMode::Complete`] would delete.
+    pub objects: BTreeSet<ObjectKey>,
 }
 
 /// One object that could not be applied or deleted; the others were.
@@ -81,8 +104,7 @@ pub struct ApplyOutcome {
     pub deleted: Vec<ObjectKey>,
     /// Number of objects that already were as desired.
     pub unchanged: usize,
-    /// Ours and not desired, but kept, because the desired state was not complete or because what is applied could not
-    /// all be read.
+    /// Ours and not desired, but kept, because the mode does not allow it to go.
     pub held: Vec<ObjectKey>,
     /// What could not be done.
     pub failed: Vec<ApplyFailure>,
@@ -100,6 +122,12 @@ pub trait Cluster: Send + Sync + 'static {
     /// labels are ever overwritten or deleted. Can be stopped and repeated at any time: every object is either as
     /// it was or as desired.
     fn apply(&self, desired: &Snapshot, mode: ApplyMode) -> impl Future<Output = ApplyOutcome> + Send;
+
+    /// What [`Cluster::apply`] would find of ours, and beside what is desired.
+    ///
+    /// # Errors
+    /// When some of it cannot be read: then nothing would be deleted.
+    fn surplus(&self, desired: &Snapshot) -> impl Future<Output = Result<Surplus, ApplyError>> + Send;
 
     /// What is applied, as [`Cluster::apply`] was given it: for an agent that starts again.
     ///

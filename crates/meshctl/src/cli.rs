@@ -6,6 +6,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::commands::agent::AgentCommand;
+use crate::commands::approve::ApproveArguments;
+use crate::commands::get::GetCommand;
 use crate::commands::token::TokenCommand;
 use crate::{Failure, commands};
 
@@ -30,6 +33,17 @@ enum Command {
     Sandbox(SandboxArguments),
     /// Translate a fleet folder once, without running anything
     Translate(TranslateArguments),
+    /// Show what there is
+    #[command(subcommand)]
+    Get(GetCommand),
+    /// Ask an agent
+    #[command(subcommand)]
+    Agent(AgentCommand),
+    /// Approve deletions that the delete brake of an agent holds
+    ///
+    /// Prints what goes. An approval is for the objects that are held now, and for nothing that comes to be held later. It
+    /// survives restarts of the agent until it is carried out.
+    Approve(ApproveArguments),
     /// Make or withdraw a registration token for one cluster
     #[command(subcommand)]
     Token(TokenCommand),
@@ -111,6 +125,9 @@ pub fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Sandbox(arguments) => commands::sandbox::run(&arguments),
         Command::Translate(arguments) => commands::translate::run(&arguments),
+        Command::Get(command) => commands::get::run(&command),
+        Command::Agent(command) => commands::agent::run(&command),
+        Command::Approve(arguments) => commands::approve::run(&arguments),
         Command::Token(command) => commands::token::run(&command),
         Command::Version { output } => version(output),
         Command::Completion { shell } => completion(shell),

@@ -55,6 +55,27 @@ pub enum Failure {
         /// The first of them with the reason.
         first: String,
     },
+    /// A server or agent that does not answer.
+    #[error("cannot read the status at {url}: {reason}; give the health address of a program that runs (MR0805)")]
+    Unreachable {
+        /// Where it was looked for.
+        url: String,
+        /// Why there is no answer.
+        reason: String,
+    },
+    /// What is held is not what was looked at.
+    #[error(
+        "expected held deletions of {cluster} with the digest {wanted}, found {found}: they have changed; look at them \
+         again with --dry-run (MR0806)"
+    )]
+    OtherDeletions {
+        /// The cluster.
+        cluster: String,
+        /// What was to be approved.
+        wanted: String,
+        /// What is held.
+        found: String,
+    },
     /// Standard output or the terminal.
     #[error("cannot write the output: {0} (MR0802)")]
     Output(#[from] std::io::Error),

@@ -2,6 +2,7 @@
 
 pub mod cli;
 mod commands;
+mod endpoint;
 mod error;
 pub mod sandbox;
 

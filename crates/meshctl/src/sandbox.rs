@@ -78,6 +78,11 @@ pub fn work_folder(fleet: &Path) -> PathBuf {
     fleet.join(OUTPUT_FOLDER)
 }
 
+/// Folder in which the agent of a cluster of a sandbox keeps its state.
+pub fn agent_state_folder(fleet: &Path, cluster: &str) -> PathBuf {
+    work_folder(fleet).join("state").join(cluster)
+}
+
 /// Settings of the server of a fleet on this machine.
 pub fn server_settings(
     fleet: &Path,
@@ -111,7 +116,7 @@ pub fn agent_settings(
         server_address: server.to_string(),
         directory: Some(fleet.join(cluster.as_str())),
         output_directory: Some(output_folder(fleet, cluster)),
-        state_directory: work_folder(fleet).join("state").join(cluster.as_str()),
+        state_directory: agent_state_folder(fleet, cluster),
         health_address: any_port(),
         stats_address: any_port(),
         trust_domain: Some(own.trust_domain.as_ref().unwrap_or(cluster).to_string()),

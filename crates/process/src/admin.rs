@@ -9,7 +9,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
+use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::readiness::Readiness;
@@ -21,15 +23,16 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// `GET /` and `/readyz` answer 200 when ready, otherwise 503 with one line per task that is waited for; `/healthz`
-/// answers 200 as long as the process runs.
+/// answers 200 as long as the process runs. Notes follow, a line each.
 pub fn health_router(readiness: Readiness) -> Router {
     let ready = |State(readiness): State<Readiness>| async move {
         let pending = readiness.pending();
+        let notes: String = readiness.notes().iter().map(|note| format!("{note}\n")).collect();
         if pending.is_empty() {
-            (StatusCode::OK, "ready\n".to_owned())
+            (StatusCode::OK, format!("ready\n{notes}"))
         } else {
             let lines: String = pending.iter().map(|task| format!("waiting for {task}\n")).collect();
-            (StatusCode::SERVICE_UNAVAILABLE, lines)
+            (StatusCode::SERVICE_UNAVAILABLE, lines + &notes)
         }
     };
     Router::new()
@@ -37,6 +40,22 @@ pub fn health_router(readiness: Readiness) -> Router {
         .route("/readyz", get(ready))
         .route("/healthz", get(|| async { "ok\n" }))
         .with_state(readiness)
+}
+
+/// `GET /status`: the newest status of a process as JSON. It reads and nothing else, and holds no secrets, as `/metrics`.
+pub fn status_router<S: Serialize + Send + Sync + 'static>(status: watch::Receiver<S>) -> Router {
+    let read = |State(status): State<watch::Receiver<S>>| async move {
+        // Written at once, so that nobody who changes the status waits for a slow reader.
+        let written = serde_json::to_vec_pretty(&*status.borrow());
+        match written {
+            Ok(mut text) => {
+                text.push(b'\n');
+                ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+            }
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        }
+    };
+    Router::new().route("/status", get(read)).with_state(status)
 }
 
 /// `GET /metrics` in OpenMetrics text, labelled by the `Accept` header.
@@ -104,6 +123,19 @@ mod tests {
         assert_eq!(get_text(&router, "/healthz").await.0, StatusCode::OK);
         drop(guard);
         assert_eq!(get_text(&router, "/readyz").await, (StatusCode::OK, "ready\n".to_owned()));
+        readiness.note("deletions", Some("12 deletions are held".to_owned()));
+        assert_eq!(get_text(&router, "/readyz").await, (StatusCode::OK, "ready\n12 deletions are held\n".to_owned()));
+        readiness.note("deletions", None);
+        assert_eq!(get_text(&router, "/readyz").await, (StatusCode::OK, "ready\n".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn the_newest_status_is_served_as_json() {
+        let (sender, receiver) = watch::channel(vec![1]);
+        let router = status_router(receiver);
+        sender.send_replace(vec![1, 2]);
+        let (code, text) = get_text(&router, "/status").await;
+        assert_eq!((code, serde_json::from_str::<Vec<i32>>(&text).unwrap()), (StatusCode::OK, vec![1, 2]));
     }
 
     #[tokio::test]

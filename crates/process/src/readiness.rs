@@ -1,6 +1,6 @@
 //! Readiness that can say what it waits for: a process is ready when every [`BlockReady`] is gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 pub struct Readiness {
     pending: Arc<Mutex<BTreeSet<String>>>,
     ready: Arc<watch::Sender<bool>>,
+    notes: Arc<Mutex<BTreeMap<&'static str, String>>>,
 }
 
 /// Keeps the process unready until dropped.
@@ -23,7 +24,7 @@ pub struct BlockReady {
 
 impl Default for Readiness {
     fn default() -> Self {
-        Self { pending: Arc::default(), ready: Arc::new(watch::Sender::new(true)) }
+        Self { pending: Arc::default(), ready: Arc::new(watch::Sender::new(true)), notes: Arc::default() }
     }
 }
 
@@ -45,6 +46,21 @@ impl Readiness {
     /// The tasks that are waited for, in the order of their names.
     pub fn pending(&self) -> Vec<String> {
         self.pending.lock().iter().cloned().collect()
+    }
+
+    /// Says something that a person should know although the process is ready; `None` takes it back. `about` tells notes
+    /// apart.
+    pub fn note(&self, about: &'static str, note: Option<String>) {
+        let mut notes = self.notes.lock();
+        match note {
+            Some(note) => drop(notes.insert(about, note)),
+            None => drop(notes.remove(about)),
+        }
+    }
+
+    /// The notes, in the order of what they are about.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.lock().values().cloned().collect()
     }
 
     /// Waits until nothing is pending.

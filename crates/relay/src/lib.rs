@@ -28,5 +28,5 @@ pub use nack::NackReason;
 pub use presence::{Direction, Presence};
 pub use refusal::{Refusal, RefusalReason};
 pub use report::{ApplyReport, ObjectResult, Outcome};
-pub use session::{Held, Received, Receiver, Sender, Sent, Session, Setup, TransferKind};
+pub use session::{Held, Memory, Received, Receiver, Sender, Sent, Session, Setup, TransferKind, Versions};
 pub use version::{PROTOCOL, check_software, negotiate};

@@ -10,6 +10,7 @@ mod receiver;
 mod sender;
 mod staging;
 mod transfer;
+mod versions;
 pub(crate) mod withhold;
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ pub use held::Held;
 pub use receiver::{Received, Receiver};
 pub use sender::{Sender, Sent};
 pub use transfer::TransferKind;
+pub use versions::{Memory, Versions};
 
 use crate::wire::{Frame, Hello};
 use crate::{End, Limits, Timing};

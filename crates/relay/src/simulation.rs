@@ -70,6 +70,13 @@ fn every_receiver_holds_one_committed_version_and_all_converge() {
 }
 
 #[test]
+fn the_simulation_finds_a_sender_that_counts_from_what_its_peer_holds() {
+    let found = (0..500).filter_map(|seed| run(seed, Some(Defect::CountsFromWhatIsHeld)).err()).next();
+    let failure = found.expect("a sender with this defect must be found within 500 seeds");
+    assert!(failure.contains("came after version"), "{failure}");
+}
+
+#[test]
 fn the_simulation_finds_a_receiver_that_applies_before_the_commit() {
     let found = (0..50).filter_map(|seed| run(seed, Some(Defect::AppliesBeforeCommit)).err()).next();
     let failure = found.expect("a receiver with this defect must be found within 50 seeds");

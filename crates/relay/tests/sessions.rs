@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use meshrelay_relay::wire::{Frame, Hello};
 use meshrelay_relay::{
-    ApplyReport, End, Held, Limits, NackReason, ProtocolError, Received, Receiver, RefusalReason, Sender, Sent,
+    ApplyReport, End, Held, Limits, Memory, NackReason, ProtocolError, Received, Receiver, RefusalReason, Sender, Sent,
     Session, Setup, Timing, TransferKind,
 };
 use meshrelay_snapshot::{Completeness, Gvk, Object, Snapshot};
@@ -55,17 +55,11 @@ struct Pair {
 
 impl Pair {
     fn new(target: Option<Arc<Snapshot>>, held: Option<Held>) -> Self {
-        Self::with(setup("agent", None), setup("server", Some("agent")), target, None, held)
+        Self::with(setup("agent", None), setup("server", Some("agent")), target, Memory::default(), held)
     }
 
-    fn with(
-        agent: Setup,
-        server: Setup,
-        target: Option<Arc<Snapshot>>,
-        base: Option<Arc<Snapshot>>,
-        held: Option<Held>,
-    ) -> Self {
-        let (sender, receiver) = (Sender::new(agent, target, base), Receiver::new(server, held));
+    fn with(agent: Setup, server: Setup, target: Option<Arc<Snapshot>>, memory: Memory, held: Option<Held>) -> Self {
+        let (sender, receiver) = (Sender::new(agent, target, memory), Receiver::new(server, held));
         let mut pair = Self { now: START, sender, receiver, sent: Vec::new(), received: Vec::new(), frames: 0 };
         // The server was made from the agent's hello, so that one is already delivered.
         assert!(matches!(pair.sender.transmit(START), Some(Frame::Hello(_))));
@@ -161,7 +155,8 @@ fn after_a_mismatch_the_buckets_travel_and_then_everything() {
     for damaged in 1..=3 {
         let agent = setup("agent", None);
         let server = setup("server", Some("agent"));
-        let mut pair = Pair::with(agent, server, Some(Arc::clone(&new)), Some(Arc::clone(&old)), held());
+        let memory = Memory { base: Some(Arc::clone(&old)), ..Memory::default() };
+        let mut pair = Pair::with(agent, server, Some(Arc::clone(&new)), memory, held());
         let mut commits = 0;
         pair.settle(|frame| {
             if let Frame::Commit(commit) = frame {
@@ -196,7 +191,7 @@ fn an_object_that_the_receiver_does_not_accept_stays_behind_until_it_changes() {
     let old = snapshot(&[("a", 10), ("b", 10)]);
     let held = Some(Held::restored(Arc::clone(&old), 1));
     let target = snapshot(&[("a", 5_000), ("b", 20), ("c", 5_000)]);
-    let mut pair = Pair::with(setup("agent", None), server, Some(target), None, held);
+    let mut pair = Pair::with(setup("agent", None), server, Some(target), Memory::default(), held);
     pair.settle(|_| {});
     assert_eq!(pair.nacks(), [NackReason::RefusedObjects]);
     assert_eq!(pair.held().get(object("a", 0).key()), old.get(object("a", 0).key()), "the accepted version stays");
@@ -229,7 +224,7 @@ fn a_transfer_over_what_the_receiver_stages_is_refused_and_costs_nothing() {
     agent.limits.chunk_bytes = 1_000;
     let names: Vec<_> = (0..20).map(|name| name.to_string()).collect();
     let objects: Vec<_> = names.iter().map(|name| (name.as_str(), 500)).collect();
-    let mut pair = Pair::with(agent, server, Some(snapshot(&objects)), None, held);
+    let mut pair = Pair::with(agent, server, Some(snapshot(&objects)), Memory::default(), held);
     pair.settle(|_| {});
     assert!(!pair.nacks().is_empty() && pair.nacks().iter().all(|why| *why == NackReason::OversizeTransfer));
     assert_eq!((pair.held(), pair.receiver.staged_bytes()), (&*old, 0));
@@ -326,7 +321,7 @@ fn peers_of_other_versions_and_clusters_refuse_each_other() {
         (Hello { protocol: 7..=9, ..hello("server") }, RefusalReason::Version),
         (Hello { cluster: "west".into(), ..hello("server") }, RefusalReason::Handshake),
     ] {
-        let mut sender = Sender::new(setup("agent", None), Some(snapshot(&[])), None);
+        let mut sender = Sender::new(setup("agent", None), Some(snapshot(&[])), Memory::default());
         sender.transmit(START);
         sender.receive(START, Frame::Hello(theirs));
         assert!(matches!(sender.end(), Some(End::Refused(refusal)) if refusal.reason == reason), "{:?}", sender.end());

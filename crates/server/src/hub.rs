@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use meshrelay_pki::tls::TlsMode;
 use meshrelay_relay::grpc::{Caller, Hub, Notice};
 use meshrelay_relay::{Direction, End, Held, Outcome, Refusal, RefusalReason};
@@ -12,7 +13,7 @@ use crate::inputs::Inputs;
 use crate::metrics::ReasonLabel;
 use crate::registrar::unknown_cluster;
 use crate::state_file::StateFile;
-use crate::{ClusterStatus, Metrics, ServerStatus};
+use crate::{ClusterStatus, HeldDeletions, Metrics, ServerStatus};
 
 /// File in the state folder with the names of the clusters that have sent a snapshot.
 pub(crate) const WARM_FILE: &str = "warm-clusters.json";
@@ -185,8 +186,12 @@ impl Hub for ServerHub {
             Notice::Applied(report) => {
                 let failed = report.results.iter().filter(|result| result.outcome == Outcome::Failed).count();
                 self.metrics.write_failures.get_or_create(&label).inc_by(failed as u64);
+                let mut held = report.results.into_iter().filter(|result| result.outcome == Outcome::Held);
+                let held = held.next().map(|first| (1 + held.count(), first.message));
                 let output = self.output_of(cluster);
                 self.update(cluster, |status| {
+                    let since = status.held.take().map_or_else(Timestamp::now, |before| before.since);
+                    status.held = held.map(|(objects, reason)| HeldDeletions { objects, reason, since });
                     let newest = output.borrow().as_ref().map(|output| output.digest());
                     status.applied_digest = Some(report.digest);
                     status.applied = newest == Some(report.digest);

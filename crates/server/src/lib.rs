@@ -20,4 +20,4 @@ pub use error::ServerError;
 pub use metrics::Metrics;
 pub use run::Server;
 pub use settings::Settings;
-pub use status::{ClusterStatus, ServerStatus};
+pub use status::{ClusterStatus, HeldDeletions, ServerStatus};

@@ -151,10 +151,10 @@ impl Server {
         metrics.register(&mut registry);
         registry.register_collector(Box::new(TrafficCollector(relay.clone())));
         let listen = |what, address| move |source| ServerError::Listen { what, address, source };
-        let (health_address, health) =
-            admin::serve(settings.health_address, admin::health_router(readiness.clone()), stop.clone())
-                .await
-                .map_err(listen("health", settings.health_address))?;
+        let health = admin::health_router(readiness.clone()).merge(admin::status_router(status_of.clone()));
+        let (health_address, health) = admin::serve(settings.health_address, health, stop.clone())
+            .await
+            .map_err(listen("health", settings.health_address))?;
         let (stats_address, stats) =
             admin::serve(settings.stats_address, admin::metrics_router(Arc::new(registry)), stop.clone())
                 .await

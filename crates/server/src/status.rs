@@ -14,8 +14,12 @@ pub struct ServerStatus {
     pub clusters: BTreeMap<Name, ClusterStatus>,
     /// The clusters that translation waits for; empty while it runs.
     pub waiting_for: Vec<Name>,
+    /// Since when it waits.
+    pub waiting_since: Option<Timestamp>,
     /// Why nothing is deleted from outputs; `None` while deletions go through.
     pub deletions_held: Option<String>,
+    /// Since when nothing is.
+    pub deletions_held_since: Option<Timestamp>,
     /// When the last translation ended.
     pub translated_at: Option<Timestamp>,
     /// How long the last translation took.
@@ -64,6 +68,20 @@ pub struct ClusterStatus {
     pub applied_digest: Option<ContentHash>,
     /// Objects of its output that its agent could not apply.
     pub failed_objects: usize,
+    /// Deletions that its agent does not carry out; `None` if there are none.
+    pub held: Option<HeldDeletions>,
     /// The last thing that went wrong with it; empty while all is well.
     pub last_error: String,
+}
+
+/// Objects that are in no output any more, but stay in their cluster.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldDeletions {
+    /// How many, as far as the agent named them.
+    pub objects: usize,
+    /// What the agent says about the first of them.
+    pub reason: String,
+    /// Since when there are any, as far as this server knows.
+    pub since: Timestamp,
 }

@@ -161,7 +161,11 @@ fn report_halt(hub: &ServerHub, waiting_for: &[meshrelay_snapshot::Name]) {
         let active = i64::from(waiting_for.contains(cluster));
         hub.metrics.safe_mode_active.get_or_create(&Metrics::cluster(cluster)).set(active);
     }
-    hub.status.send_modify(|status| status.waiting_for = waiting_for.to_vec());
+    hub.status.send_modify(|status| {
+        let since = status.waiting_since.take().unwrap_or_else(Timestamp::now);
+        status.waiting_since = (!waiting_for.is_empty()).then_some(since);
+        status.waiting_for = waiting_for.to_vec();
+    });
 }
 
 fn report_doubt(hub: &ServerHub, doubt: Option<&str>) {
@@ -172,7 +176,11 @@ fn report_doubt(hub: &ServerHub, doubt: Option<&str>) {
         Some(reason) => tracing::warn!(reason, "nothing is deleted from outputs for now"),
         None => tracing::info!("the inputs are complete: what is no longer wanted is deleted"),
     }
-    hub.status.send_modify(|status| status.deletions_held = doubt.map(str::to_owned));
+    hub.status.send_modify(|status| {
+        let since = status.deletions_held_since.take().unwrap_or_else(Timestamp::now);
+        status.deletions_held_since = doubt.is_some().then_some(since);
+        status.deletions_held = doubt.map(str::to_owned);
+    });
 }
 
 fn observe(hub: &ServerHub, metrics: &Metrics, translation: &Translation, begun: Instant, changed_at: Instant) {

@@ -1,23 +1,37 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{ContentHash, Gvk, Name, ObjectKey, canonical_json};
+use crate::{ContentHash, Gvk, Name, ObjectKey, Pieces, canonical_json};
 
 /// One Kubernetes object, immutable. Shared behind `Arc`; the body is its canonical JSON, hashed once.
-#[derive(Clone, PartialEq, Eq)]
+///
+/// The body is kept in pieces, so that objects of many clusters share what is the same in all of them.
+#[derive(Clone)]
 pub struct Object {
     key: ObjectKey,
-    labels: BTreeMap<Name, Name>,
+    /// Read when they are first asked for, where nobody had to read the object before.
+    labels: OnceLock<BTreeMap<Name, Name>>,
     created: Option<Timestamp>,
     generation: i64,
-    body: Box<[u8]>,
+    body: Pieces,
     hash: ContentHash,
 }
+
+impl PartialEq for Object {
+    fn eq(&self, other: &Self) -> bool {
+        // Everything else is read out of what is hashed.
+        self.hash == other.hash
+    }
+}
+
+impl Eq for Object {}
 
 /// Why some bytes or some value is not a Kubernetes object.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +89,7 @@ impl Object {
     ///
     /// # Errors
     /// As [`Object::from_value`].
-    pub fn from_canonical(body: impl Into<Box<[u8]>>) -> Result<Self, ObjectError> {
+    pub fn from_canonical(body: impl Into<Vec<u8>>) -> Result<Self, ObjectError> {
         let body = body.into();
         let Head { api_version, kind, metadata } = serde_json::from_slice(&body)?;
         for (text, field) in [(&api_version, "apiVersion"), (&kind, "kind"), (&metadata.name, "metadata.name")] {
@@ -89,20 +103,22 @@ impl Object {
                 namespace: metadata.namespace.unwrap_or_default(),
                 name: metadata.name,
             },
-            labels: metadata.labels.unwrap_or_default(),
+            labels: OnceLock::from(metadata.labels.unwrap_or_default()),
             created: metadata.creation_timestamp,
             generation: metadata.generation.unwrap_or_default(),
             hash: ContentHash::of(&body),
-            body,
+            body: body.into(),
         })
     }
 
-    /// From canonical JSON together with what it says, for those who wrote it and need not have it read: an object with
-    /// this key and these labels, without creation time and generation.
-    pub fn from_written(key: ObjectKey, labels: BTreeMap<Name, Name>, body: impl Into<Box<[u8]>>) -> Self {
-        let body = body.into();
-        let object = Self { key, labels, created: None, generation: 0, hash: ContentHash::of(&body), body };
-        debug_assert_eq!(Self::from_canonical(object.body.clone()).ok().as_ref(), Some(&object));
+    /// From canonical JSON together with the key that it says, for those who wrote it and need not have it read: an object
+    /// without creation time and generation.
+    pub fn from_written(key: ObjectKey, mut body: Pieces) -> Self {
+        body.shrink();
+        let hash = ContentHash::of_concatenation(body.iter());
+        let object = Self { key, labels: OnceLock::new(), created: None, generation: 0, hash, body };
+        debug_assert_eq!(canonical_json(&object.value()), *object.body());
+        debug_assert!(Self::from_canonical(object.body()).is_ok_and(|read| read.key == object.key));
         object
     }
 
@@ -113,12 +129,15 @@ impl Object {
 
     /// `metadata.labels`.
     pub fn labels(&self) -> &BTreeMap<Name, Name> {
-        &self.labels
+        self.labels.get_or_init(|| {
+            let head: Option<Head> = serde_json::from_slice(&self.body()).ok();
+            head.and_then(|head| head.metadata.labels).unwrap_or_default()
+        })
     }
 
     /// One of `metadata.annotations`, read out of the body: few are ever asked for, and they can be long.
     pub fn annotation(&self, key: &str) -> Option<String> {
-        let Annotated { metadata } = serde_json::from_slice(&self.body).ok()?;
+        let Annotated { metadata } = serde_json::from_slice(&self.body()).ok()?;
         metadata.annotations?.remove(key)
     }
 
@@ -133,7 +152,12 @@ impl Object {
     }
 
     /// The canonical JSON of the whole object.
-    pub fn body(&self) -> &[u8] {
+    pub fn body(&self) -> Cow<'_, [u8]> {
+        self.body.bytes()
+    }
+
+    /// The body in pieces, one after the other.
+    pub fn pieces(&self) -> &Pieces {
         &self.body
     }
 
@@ -145,7 +169,7 @@ impl Object {
     /// The whole object as a JSON value.
     pub fn value(&self) -> Value {
         // The constructor parsed these bytes as JSON; `Null` cannot be reached.
-        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+        serde_json::from_slice(&self.body()).unwrap_or(Value::Null)
     }
 
     /// Reads the body as a type.
@@ -153,7 +177,7 @@ impl Object {
     /// # Errors
     /// When a field has another type than `T` expects.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(&self.body)
+        serde_json::from_slice(&self.body())
     }
 }
 

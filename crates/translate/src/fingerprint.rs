@@ -1,8 +1,9 @@
 //! What translation of one parent reads, condensed: equal fingerprints mean that translating again would give the same.
 
+use std::fmt::{self, Debug, Formatter};
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use meshrelay_snapshot::ContentHash;
 
@@ -68,6 +69,38 @@ impl<T> Hash for Shared<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.0.hash(state);
     }
+}
+
+/// Something that follows from the rest of a value, made when it is first asked for; no part of the fingerprint.
+pub(crate) struct Derived<T>(OnceLock<T>);
+
+impl<T> Derived<T> {
+    pub(crate) fn get(&self, make: impl FnOnce() -> T) -> &T {
+        self.0.get_or_init(make)
+    }
+}
+
+impl<T> Default for Derived<T> {
+    fn default() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+/// The copy makes it anew.
+impl<T> Clone for Derived<T> {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl<T> Debug for Derived<T> {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str("derived")
+    }
+}
+
+impl<T> Hash for Derived<T> {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 #[cfg(test)]

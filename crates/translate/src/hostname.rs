@@ -29,6 +29,13 @@ pub(crate) fn covers(pattern: &str, host: &str) -> bool {
     pattern == host || pattern.strip_prefix('*').is_some_and(|suffix| host.ends_with(suffix))
 }
 
+/// A name as Sidecars take it, which want a wildcard to be a whole label: what includes it, where it is not.
+pub(crate) fn importable(host: &str) -> String {
+    let rest = host.strip_prefix('*').filter(|rest| !rest.is_empty() && !rest.starts_with('.'));
+    let Some(rest) = rest else { return host.to_owned() };
+    format!("*{}", rest.find('.').map(|dot| &rest[dot..]).unwrap_or_default())
+}
+
 /// Whether Istio takes a text for the address of an endpoint: an IP address or a host name.
 pub(crate) fn is_address(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok() || !text.contains('*') && problem(text, Allowed::Wildcard).is_none()
@@ -71,6 +78,20 @@ mod tests {
         let hosts = ["b.a.com", "*.a.com", "a.com", "*-x.b.com", "c-x.b.com"].map(str::to_owned);
         assert_eq!(without_covered(&hosts), ["*.a.com", "a.com", "*-x.b.com"]);
         assert_eq!(without_covered(&["a".to_owned(), "*".to_owned(), "*.b".to_owned()]), ["*"]);
+    }
+
+    #[test]
+    fn sidecars_are_told_of_whole_labels() {
+        for (host, expected) in [
+            ("a-b.example.com", "a-b.example.com"),
+            ("*.example.com", "*.example.com"),
+            ("*-api.example.com", "*.example.com"),
+            ("*-api", "*"),
+            ("*", "*"),
+        ] {
+            assert_eq!(importable(host), expected);
+            assert!(covers(expected, host));
+        }
     }
 
     #[test]

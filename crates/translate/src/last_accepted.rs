@@ -8,7 +8,7 @@ use meshrelay_snapshot::{Gvk, Name, Object};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::unit::{Batch, Unit, UnitId, UnitKind};
+use crate::unit::{Batch, Unit, UnitId, UnitKind, UnitReads};
 use crate::units::http_filters::Guard;
 use crate::units::route_table::Target;
 use crate::{ContextId, ResourceRef};
@@ -98,6 +98,11 @@ impl Accepted {
         &self.guards
     }
 
+    /// Each object with where it is.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = (&ContextId, &Arc<Object>)> {
+        self.units.iter().flat_map(|unit| unit.objects.iter().map(|accepted| (&unit.context, &accepted.object)))
+    }
+
     /// The targets with a subset in one context.
     pub(crate) fn targets_in(&self, wanted: &ContextId) -> Vec<Target> {
         let here = self.targets.iter().filter(|(context, _)| context == wanted);
@@ -118,7 +123,7 @@ impl Accepted {
             let objects = unit.objects.iter().map(|accepted| Arc::clone(&accepted.object)).collect();
             let id =
                 Arc::new(UnitId { context: unit.context.clone(), kind: UnitKind::RouteTable, parent: root.clone() });
-            batch.units.push(Unit { id, reads: Arc::new(unit.reads.clone()), objects });
+            batch.units.push(Unit { id, reads: Arc::new(UnitReads::new(unit.reads.clone())), objects });
         }
     }
 }
@@ -130,7 +135,7 @@ impl AcceptedUnit {
             let output = (context.cluster.clone(), object.key().clone());
             AcceptedObject { object: Arc::clone(object), shapers: batch.notes.shapers(&output) }
         });
-        Self { context: context.clone(), reads: (*unit.reads).clone(), objects: objects.collect() }
+        Self { context: context.clone(), reads: unit.reads.iter().cloned().collect(), objects: objects.collect() }
     }
 }
 

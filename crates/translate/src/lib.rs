@@ -40,7 +40,7 @@ pub use report::{
     Code, Message, MessageDocument, OutputRef, ReportDocument, Reports, ReportsDocument, ResourceReport, Severity,
 };
 use serde::Serialize;
-pub use unit::{Unit, UnitId, UnitKind};
+pub use unit::{Unit, UnitId, UnitKind, UnitReads};
 pub use vip::Allocations;
 
 /// What translation works on.

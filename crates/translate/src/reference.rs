@@ -1,5 +1,6 @@
 use std::fmt;
 
+use meshrelay_api::references::ObjectReference;
 use meshrelay_snapshot::{Name, ObjectKey};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,13 @@ impl ResourceRef {
     /// Namespace and name, by which tables of one kind are ordered.
     pub(crate) fn place(&self) -> (Name, Name) {
         (self.key.namespace.clone(), self.key.name.clone())
+    }
+
+    /// Cluster, and namespace with name, of what the resource refers to; what is left out is its own.
+    pub(crate) fn named(&self, reference: &ObjectReference) -> (Name, (Name, Name)) {
+        let or = |text: &str, own: &Name| if text.is_empty() { own.clone() } else { Name::from(text) };
+        let namespace = or(&reference.namespace, &self.key.namespace);
+        (or(&reference.cluster, &self.cluster), (namespace, Name::from(&reference.name)))
     }
 
     /// From its parts.

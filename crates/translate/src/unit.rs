@@ -61,10 +61,53 @@ pub struct Unit {
     pub id: Arc<UnitId>,
     /// The kinds of which clusters had a part in the output: as long as one of them is incomplete, the output may be
     /// smaller than it should be.
-    pub reads: Arc<BTreeSet<(Name, Gvk)>>,
+    pub reads: Arc<UnitReads>,
     /// What it produced, ordered by key.
     pub objects: Vec<Arc<Object>>,
 }
+
+/// Kinds of clusters that had a part in an output. What many units read is one set, which they share.
+#[derive(Clone, Debug, Default)]
+pub struct UnitReads(Vec<Arc<BTreeSet<(Name, Gvk)>>>);
+
+impl UnitReads {
+    pub(crate) fn new(set: impl IntoIterator<Item = (Name, Gvk)>) -> Self {
+        Self(vec![Arc::new(set.into_iter().collect())])
+    }
+
+    /// The kinds with their clusters; one may come several times.
+    pub fn iter(&self) -> impl Iterator<Item = &(Name, Gvk)> {
+        self.0.iter().flat_map(|set| &**set)
+    }
+
+    /// These and those of a shared set.
+    pub(crate) fn with(&self, set: &Arc<BTreeSet<(Name, Gvk)>>) -> Self {
+        let mut all = self.clone();
+        all.add(set);
+        all
+    }
+
+    /// These and those.
+    pub(crate) fn union(&self, other: &Self) -> Self {
+        let mut all = self.clone();
+        other.0.iter().for_each(|set| all.add(set));
+        all
+    }
+
+    fn add(&mut self, set: &Arc<BTreeSet<(Name, Gvk)>>) {
+        if !self.0.iter().any(|known| Arc::ptr_eq(known, set)) {
+            self.0.push(Arc::clone(set));
+        }
+    }
+}
+
+impl PartialEq for UnitReads {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().collect::<BTreeSet<_>>() == other.iter().collect::<BTreeSet<_>>()
+    }
+}
+
+impl Eq for UnitReads {}
 
 /// All units of one parent: they are recomputed together, because most of what they read is the same.
 #[derive(Clone, Debug, Default)]

@@ -216,7 +216,7 @@ fn bytes(translation: &Translation) -> anyhow::Result<BTreeMap<String, String>> 
     let mut all = BTreeMap::new();
     for (cluster, snapshot) in &translation.outputs {
         for object in snapshot.iter() {
-            let body = String::from_utf8_lossy(object.body()).into_owned();
+            let body = String::from_utf8_lossy(&object.body()).into_owned();
             all.insert(format!("{cluster}: {}", super::outcome::short(object.key())), body);
         }
         all.insert(format!("{cluster}: digest"), snapshot.digest().to_string());

@@ -144,6 +144,11 @@ impl Endpoints {
         get(self.health, path)
     }
 
+    /// Where health and status are, as `meshctl` takes it.
+    pub(crate) fn url(self) -> String {
+        format!("http://{}", self.health)
+    }
+
     pub(crate) fn wait_until_ready(self) {
         wait_for("readiness", || match self.health("/readyz") {
             (200, _) => Ok(()),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking, and says why")]
 
 mod certificates;
+mod deletions;
 mod fleet;
 mod installation;
 mod limits;

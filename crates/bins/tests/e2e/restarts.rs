@@ -141,7 +141,7 @@ fn a_server_that_is_killed_in_the_middle_of_a_push_gets_the_whole_of_it_afterwar
     watcher.finish();
 }
 
-fn external_services(count: usize) -> String {
+pub(crate) fn external_services(count: usize) -> String {
     let service = |number| {
         format!(
             "---\napiVersion: networking.gloo.solo.io/v2\nkind: ExternalService\nmetadata:\n  name: many-{number}\n  \

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::contents::read_file;
 use crate::folder::{Stamp, notation};
 use crate::manifest::parse_manifest;
-use crate::{ApplyError, ApplyFailure, ApplyMode, ApplyOutcome, Notation, object_path, order, ownership};
+use crate::{ApplyError, ApplyFailure, ApplyMode, ApplyOutcome, Notation, Surplus, object_path, order, ownership};
 
 /// Beginning and end of the names of files that are being written; a crash leaves one at most.
 const TEMPORARY: (&str, &str) = (".meshrelay-", ".tmp");
@@ -48,7 +48,7 @@ impl Applier {
     /// See [`crate::Cluster::apply`].
     pub(super) fn apply(&mut self, desired: &Snapshot, mode: ApplyMode) -> ApplyOutcome {
         let mut outcome = ApplyOutcome::default();
-        for step in self.plan(desired, mode, &mut outcome) {
+        for step in self.plan(desired, &mode, &mut outcome) {
             let (key, applied) = match &step {
                 Step::Write { key, .. } => (key.clone(), true),
                 Step::Delete { key, .. } => (key.clone(), false),
@@ -63,6 +63,14 @@ impl Applier {
         outcome
     }
 
+    /// See [`crate::Cluster::surplus`].
+    pub(super) fn surplus(&mut self, desired: &Snapshot) -> Result<Surplus, ApplyError> {
+        let written = self.look()?;
+        let wanted: BTreeSet<PathBuf> = desired.iter().map(|object| object_path(object.key())).collect();
+        let rest = written.iter().filter(|(path, _)| !wanted.contains(*path));
+        Ok(Surplus { present: written.len(), objects: rest.map(|(_, file)| file.key.clone()).collect() })
+    }
+
     /// See [`crate::Cluster::current`].
     pub(super) fn current(&mut self) -> Result<Snapshot, ApplyError> {
         let (written, objects) = self.scan()?;
@@ -71,13 +79,10 @@ impl Applier {
     }
 
     /// What is to be done, in the order of dependencies: writes first, then deletions the other way round.
-    fn plan(&mut self, desired: &Snapshot, mode: ApplyMode, outcome: &mut ApplyOutcome) -> Vec<Step> {
-        if self.written.is_none() {
-            match self.scan() {
-                Ok((written, _)) => self.written = Some(written),
-                // Nothing is deleted of what cannot be seen; writing is tried, and fails object by object if it must.
-                Err(error) => tracing::warn!(%error, "what is applied is not known, so nothing will be deleted"),
-            }
+    fn plan(&mut self, desired: &Snapshot, mode: &ApplyMode, outcome: &mut ApplyOutcome) -> Vec<Step> {
+        if let Err(error) = self.look() {
+            // Nothing is deleted of what cannot be seen; writing is tried, and fails object by object if it must.
+            tracing::warn!(%error, "what is applied is not known, so nothing will be deleted");
         }
         let nothing = BTreeMap::new();
         let written = self.written.as_ref().unwrap_or(&nothing);
@@ -112,11 +117,19 @@ impl Applier {
             .map(|(path, file)| (path.clone(), file.key.clone()))
             .collect();
         order::for_deletion(&mut rest, |(_, key)| key);
-        match mode {
-            ApplyMode::Complete => steps.extend(rest.into_iter().map(|(path, key)| Step::Delete { path, key })),
-            ApplyMode::AddOnly => outcome.held = rest.into_iter().map(|(_, key)| key).collect(),
-        }
+        let (go, stay): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(_, key)| mode.allows(key));
+        steps.extend(go.into_iter().map(|(path, key)| Step::Delete { path, key }));
+        outcome.held = stay.into_iter().map(|(_, key)| key).collect();
         steps
+    }
+
+    /// Makes sure that it is known what is applied.
+    fn look(&mut self) -> Result<&BTreeMap<PathBuf, Written>, ApplyError> {
+        let written = match self.written.take() {
+            Some(written) => written,
+            None => self.scan()?.0,
+        };
+        Ok(self.written.insert(written))
     }
 
     /// True if something was done.
@@ -335,6 +348,29 @@ mod tests {
     }
 
     #[test]
+    fn only_what_may_go_is_deleted_and_the_rest_is_held() {
+        let folder = tempfile::tempdir().unwrap();
+        applier(folder.path()).apply(&snapshot(&ALL), ApplyMode::Complete);
+        // The other version of the API is the same object.
+        let mut wanted = object("Gateway", "c", 1).value();
+        wanted["apiVersion"] = json!("networking.istio.io/v1");
+        let wanted: Snapshot = [Arc::new(Object::from_value(&wanted).unwrap())].into_iter().collect();
+        let mut restarted = applier(folder.path());
+        let surplus = restarted.surplus(&wanted).unwrap();
+        assert_eq!((surplus.present, surplus.objects.len()), (5, 4));
+        let may_go = |key: &&ObjectKey| ["VirtualService", "ServiceEntry"].contains(&key.gvk.kind.as_str());
+        let only = surplus.objects.iter().filter(may_go).cloned().chain([ObjectKey::default()]).collect();
+        let outcome = restarted.apply(&wanted, ApplyMode::Only(Arc::new(only)));
+        assert_eq!(kinds(&outcome.deleted), ["VirtualService", "ServiceEntry"]);
+        assert_eq!(kinds(&outcome.held), ["AuthorizationPolicy", "DestinationRule"]);
+        let surplus = restarted.surplus(&wanted).unwrap();
+        assert_eq!(
+            (surplus.present, surplus.objects.into_iter().collect::<BTreeSet<_>>()),
+            (3, outcome.held.into_iter().collect())
+        );
+    }
+
+    #[test]
     fn stopped_after_any_step_every_file_is_whole_and_the_next_apply_converges() {
         let (before, after) =
             (snapshot(&ALL), snapshot(&[ALL[0], ("VirtualService", "d", 2), ("Gateway", "c", 2), ("Sidecar", "f", 1)]));
@@ -343,7 +379,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             applier(folder.path()).apply(&before, ApplyMode::Complete);
             let mut crashing = applier(folder.path());
-            let plan = crashing.plan(&after, ApplyMode::Complete, &mut ApplyOutcome::default());
+            let plan = crashing.plan(&after, &ApplyMode::Complete, &mut ApplyOutcome::default());
             let total = plan.len();
             for step in plan.into_iter().take(steps) {
                 crashing.execute(step).unwrap();

@@ -13,7 +13,7 @@ use meshrelay_snapshot::{ClusterFacts, Gvk, Name, Snapshot};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
-use crate::{Admission, ApplyError, ApplyMode, ApplyOutcome, Cluster, ClusterView};
+use crate::{Admission, ApplyError, ApplyMode, ApplyOutcome, Cluster, ClusterView, Surplus};
 use apply::Applier;
 use follow::{Follower, Progress};
 use hints::Hints;
@@ -210,11 +210,20 @@ impl Cluster for DirectoryCluster {
         })
     }
 
+    async fn surplus(&self, desired: &Snapshot) -> Result<Surplus, ApplyError> {
+        let desired = desired.clone();
+        let mut applier = Arc::clone(&self.applier).lock_owned().await;
+        let looked = tokio::task::spawn_blocking(move || applier.surplus(&desired)).await;
+        looked.unwrap_or_else(|error| Err(unknown(&error)))
+    }
+
     async fn current(&self) -> Result<Snapshot, ApplyError> {
         let mut applier = Arc::clone(&self.applier).lock_owned().await;
         let read = tokio::task::spawn_blocking(move || applier.current()).await;
-        read.unwrap_or_else(|error| {
-            Err(ApplyError::Unreadable { place: "the output folder".to_owned(), reason: error.to_string() })
-        })
+        read.unwrap_or_else(|error| Err(unknown(&error)))
     }
+}
+
+fn unknown(error: &tokio::task::JoinError) -> ApplyError {
+    ApplyError::Unreadable { place: "the output folder".to_owned(), reason: error.to_string() }
 }

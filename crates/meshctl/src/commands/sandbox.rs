@@ -91,7 +91,7 @@ fn table(sandbox: &Sandbox) -> String {
     let status = status.borrow();
     let mut table = Table::new();
     table.load_style(NOTHING);
-    table.set_header(["CLUSTER", "CONNECTED", "INPUT", "OBJECTS IN", "OBJECTS OUT", "APPLIED", "PROBLEMS"]);
+    table.set_header(["CLUSTER", "CONNECTED", "OBJECTS IN", "OBJECTS OUT", "APPLIED", "PROBLEMS"]);
     let mut problems: Vec<String> = Vec::new();
     for (name, agent) in &sandbox.agents {
         let agent = agent.status();
@@ -101,18 +101,27 @@ fn table(sandbox: &Sandbox) -> String {
         let mark = |good: bool, yes: &str, no: &str| {
             if good { Cell::new(yes).fg(Color::Green) } else { Cell::new(no).fg(Color::Yellow) }
         };
-        let own =
-            agent.problems.len() + cluster.failed_objects + usize::from(!connected && !agent.last_error.is_empty());
+        let own = usize::from(agent.held.is_some())
+            + agent.problems.len()
+            + cluster.failed_objects
+            + usize::from(!connected && !agent.last_error.is_empty());
         table.add_row([
             Cell::new(name.as_str()),
             mark(connected, "yes", "no"),
-            Cell::new(format!("v{}", cluster.input_version)),
             Cell::new(agent.input_objects),
             Cell::new(cluster.output_objects),
             mark(cluster.applied, "yes", "not yet"),
             if own == 0 { Cell::new(0) } else { Cell::new(own).fg(Color::Red) },
         ]);
         problems.extend(agent.problems.iter().cloned());
+        if let Some(held) = &agent.held {
+            let since = held.since.round(jiff::Unit::Second).unwrap_or(held.since);
+            problems.push(format!("{name}: {} deletions are held since {since}: {}", held.objects, held.reason));
+            if held.digest.is_some() {
+                let fleet = sandbox.fleet.display();
+                problems.push(format!("{name}: if they are meant: meshctl approve {fleet} --cluster {name}"));
+            }
+        }
         if !connected && !agent.last_error.is_empty() {
             problems.push(format!("{name}: {}", agent.last_error));
         }
@@ -150,13 +159,15 @@ fn table(sandbox: &Sandbox) -> String {
         }
     }
     text.push_str(&format!(
-        "\noutputs  {}/<cluster>/\nreports  {}\nlog      {}\nmetrics  http://{}/metrics\n\n\
+        "\noutputs  {}/<cluster>/\nreports  {}\nlog      {}\nmetrics  http://{}/metrics\n\
+         status   meshctl get clusters --server http://{}\n\n\
          try: change a weight or a path in a RouteTable below {}, save, and watch the VirtualService follow.\n\
          Ctrl-C stops.\n",
         folder.display(),
         folder.join(REPORTS_FILE).display(),
         folder.join("sandbox.log").display(),
         sandbox.server.stats_address,
+        sandbox.server.health_address,
         sandbox.fleet.display(),
     ));
     text

@@ -106,7 +106,7 @@ pub struct Hello {
 /// What a receiver holds.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Held {
-    /// Version of the last commit, 0 if there was none.
+    /// Version of the last commit, 0 if there was none; at most 2^62.
     #[prost(uint64, tag = "1")]
     pub version: u64,
     /// Digest of what is held, 32 bytes; absent if nothing was ever committed.
@@ -129,7 +129,9 @@ pub struct Begin {
     /// Number of the transfer within the stream, from 1.
     #[prost(uint64, tag = "1")]
     pub nonce: u64,
-    /// Version that the commit will give.
+    /// Version that the commit will give: above what the receiver holds. An agent gives no version twice, over all servers
+    /// that it connects to and over its restarts, so that of two inputs of a cluster the one with the greater version is
+    /// the newer.
     #[prost(uint64, tag = "2")]
     pub version: u64,
     /// What the transfer starts from.

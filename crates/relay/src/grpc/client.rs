@@ -15,7 +15,9 @@ use super::drive::{Clock, Control, WRITE_AHEAD, Wires, drive};
 use super::status::end_of;
 use super::{Issued, Registration, Traffic, proto};
 use crate::wire::{Hello, codec};
-use crate::{ApplyReport, Direction, End, Held, Limits, Received, Receiver, Sender, Sent, Session, Setup, Timing};
+use crate::{
+    ApplyReport, Direction, End, Held, Limits, Memory, Received, Receiver, Sender, Sent, Session, Setup, Timing,
+};
 use proto::relay_client::RelayClient;
 
 /// How long a client that ends a stream waits for the server to do the same, so that the reason gets through.
@@ -84,20 +86,21 @@ impl Client {
 
     /// Pushes the newest of `inputs` until the stream ends or `stop` is cancelled.
     ///
-    /// `base` is what the server is known to hold; it is kept up to date and makes the next stream cheaper.
+    /// `memory` is what the stream before left; it is kept up to date. [`Sent::Given`] tells of a version before
+    /// anything of it is sent, and `memory` has counted it by then.
     pub async fn push(
         &self,
         channel: Channel,
         inputs: &mut watch::Receiver<Option<Arc<Snapshot>>>,
-        base: &mut Option<Arc<Snapshot>>,
+        memory: &mut Memory,
         stop: &CancellationToken,
         mut on_event: impl FnMut(Sent),
     ) -> End {
         let target = inputs.borrow_and_update().clone();
-        let session = Sender::new(self.setup(), target, base.clone());
+        let session = Sender::new(self.setup(), target, memory.clone());
         let on_event = |session: &mut Sender, event: Sent| {
-            if matches!(event, Sent::Acknowledged { .. }) {
-                *base = session.base().cloned();
+            if matches!(event, Sent::Acknowledged { .. } | Sent::Given(_)) {
+                *memory = session.memory();
             }
             on_event(event);
         };

@@ -7,13 +7,18 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::Client;
-use crate::{ApplyReport, Backoff, End, Held, Received, Sent};
+use crate::{ApplyReport, Backoff, End, Held, Memory, Received, Sent, Versions};
 
 /// Puts output versions into a cluster.
 pub trait Applier: Send + Sync {
     /// Applies a version and keeps it for the next start. While this runs newer versions wait; only the newest of them
     /// is applied then.
     fn apply(&self, held: Held) -> impl Future<Output = ApplyReport> + Send;
+
+    /// Ends when there is a reason to apply the same version again.
+    fn due(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// What happens to a stream that is kept open.
@@ -50,18 +55,22 @@ where
     C: FnMut() -> F + Send,
     F: Future<Output = Result<Channel, String>> + Send,
 {
-    /// Pushes the newest of `inputs` until stopped.
+    /// Pushes the newest of `inputs` until stopped. Versions go on after `versions`, and are never below what `floor`
+    /// says when a stream begins.
     pub async fn push(
         mut self,
         mut inputs: watch::Receiver<Option<Arc<Snapshot>>>,
+        versions: Versions,
+        floor: impl Fn() -> u64 + Send,
         mut on_progress: impl FnMut(Progress<Sent>) + Send,
     ) {
-        let mut base = None;
+        let mut memory = Memory { base: None, versions };
         while let Some(channel) = self.channel(&mut on_progress).await {
             let started = tokio::time::Instant::now();
+            memory.versions.raise(floor());
             let end = self
                 .client
-                .push(channel, &mut inputs, &mut base, &self.stop, |event| on_progress(Progress::Event(event)))
+                .push(channel, &mut inputs, &mut memory, &self.stop, |event| on_progress(Progress::Event(event)))
                 .await;
             self.wait(end, started.elapsed(), &mut on_progress).await;
         }
@@ -80,7 +89,13 @@ where
         versions.mark_changed();
         let stop = self.stop.clone();
         let apply = async {
-            while versions.changed().await.is_ok() {
+            let mut any = false;
+            loop {
+                tokio::select! {
+                    changed = versions.changed() => if changed.is_err() { return },
+                    () = applier.due(), if any => {}
+                }
+                any = true;
                 let version = versions.borrow_and_update().clone();
                 if let Some(version) = version {
                     reported.send_replace(Some(applier.apply(version).await));

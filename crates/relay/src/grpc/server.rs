@@ -16,8 +16,8 @@ use super::{Caller, Hub, Notice, Peer, Registrar, Registration, Traffic, proto};
 use crate::presence::{Direction, Presence};
 use crate::wire::{Frame, Hello, codec};
 use crate::{
-    ApplyReport, End, Limits, Received, Receiver, Refusal, RefusalReason, Sender, Sent, Setup, Timing, check_software,
-    negotiate,
+    ApplyReport, End, Limits, Memory, Received, Receiver, Refusal, RefusalReason, Sender, Sent, Setup, Timing,
+    check_software, negotiate,
 };
 
 /// How the service works.
@@ -305,7 +305,8 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
         let mut outputs = self.hub.outputs(&cluster);
         let target = outputs.borrow_and_update().clone();
         let base = self.streams.bases.lock().get(&cluster).cloned();
-        let mut sender = Sender::new(accepted.setup.clone(), target, base);
+        let memory = Memory { base, ..Memory::default() };
+        let mut sender = Sender::new(accepted.setup.clone(), target, memory);
         let wires = Wires {
             incoming: &mut accepted.incoming,
             outgoing: &accepted.outgoing,
@@ -317,10 +318,10 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
         };
         let on_event = |sender: &mut Sender, event| {
             let notice = match event {
-                Sent::Opened(_) => return,
+                Sent::Opened(_) | Sent::Given(_) => return,
                 Sent::Acknowledged { version, digest, kind } => {
-                    if let Some(base) = sender.base() {
-                        self.streams.bases.lock().insert(cluster.clone(), Arc::clone(base));
+                    if let Some(base) = sender.memory().base {
+                        self.streams.bases.lock().insert(cluster.clone(), base);
                     }
                     Notice::Acknowledged { version, digest, kind }
                 }

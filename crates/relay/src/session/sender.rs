@@ -6,10 +6,11 @@ use meshrelay_snapshot::{ContentHash, Snapshot};
 
 use super::link::Link;
 use super::transfer::{Transfer, TransferKind};
+use super::versions::{Memory, Versions};
 use super::withhold::{Outgoing, RefusedObjects};
 use super::{Session, Setup};
 use crate::wire::{Ack, Frame, HeldClaim, Hello, Nack, Withheld};
-use crate::{ApplyReport, End, NackReason};
+use crate::{ApplyReport, End, NackReason, ProtocolError};
 
 /// Most objects of which a sender remembers that the peer refused them; beyond that a refusal counts for the whole.
 const MAX_REFUSED: usize = 10_000;
@@ -19,6 +20,8 @@ const MAX_REFUSED: usize = 10_000;
 pub enum Sent {
     /// The peer is there and understands us.
     Opened(Hello),
+    /// A version was given; nothing of it has been sent yet.
+    Given(u64),
     /// The peer holds this version.
     Acknowledged {
         /// The version.
@@ -71,7 +74,9 @@ pub struct Sender {
     /// The least kind of transfer that may still succeed.
     lowest: TransferKind,
     nonce: u64,
-    version: u64,
+    versions: Versions,
+    /// Version of what the peer holds.
+    held: u64,
     failures: u32,
     retry_at: Duration,
     withheld: Arc<[Withheld]>,
@@ -79,12 +84,13 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A session that is to make the peer hold `target`, once there is one. `base` is what a former session last knew
-    /// the peer to hold ([`Sender::base`]).
-    pub fn new(setup: Setup, target: Option<Arc<Snapshot>>, base: Option<Arc<Snapshot>>) -> Self {
+    /// A session that is to make the peer hold `target`, once there is one. `memory` is what the session before left
+    /// ([`Sender::memory`]).
+    pub fn new(setup: Setup, target: Option<Arc<Snapshot>>, memory: Memory) -> Self {
         let (now, peer) = (setup.now, setup.peer.clone());
         let link = Link::new(setup);
         let events = peer.filter(|_| link.peer().is_some()).map(Sent::Opened).into_iter().collect();
+        let Memory { base, versions } = memory;
         let base = base.map(|base| (Arc::clone(&base), base.digest()));
         Self {
             link,
@@ -97,7 +103,8 @@ impl Sender {
             transfer: None,
             lowest: TransferKind::Delta,
             nonce: 0,
-            version: 0,
+            versions,
+            held: 0,
             failures: 0,
             retry_at: Duration::ZERO,
             withheld: Arc::from([]),
@@ -111,9 +118,9 @@ impl Sender {
         self.advance(now);
     }
 
-    /// What the peer is known to hold, for the next session.
-    pub fn base(&self) -> Option<&Arc<Snapshot>> {
-        self.base.as_ref().map(|(base, _)| base)
+    /// What the next session needs of this one.
+    pub fn memory(&self) -> Memory {
+        Memory { base: self.base.as_ref().map(|(base, _)| Arc::clone(base)), versions: self.versions }
     }
 
     /// True if the peer is known to hold the newest target.
@@ -123,9 +130,14 @@ impl Sender {
             _ => None,
         };
         match (&self.target, &self.outgoing) {
-            (Some(target), Some(outgoing)) => outgoing.is_of(target) && held == Some(outgoing.digest),
+            (Some(target), Some(outgoing)) => outgoing.is_of(target) && self.peer_has(held, outgoing),
             _ => false,
         }
+    }
+
+    /// True if the peer holds what is to travel, as the newest version that there is.
+    fn peer_has(&self, held: Option<ContentHash>, outgoing: &Outgoing) -> bool {
+        held == Some(outgoing.digest) && self.versions.none_after(self.held)
     }
 
     /// Starts what there is to do, if nothing is under way.
@@ -142,8 +154,8 @@ impl Sender {
             self.outgoing = Some(outgoing);
         }
         let (Some(outgoing), Peer::Holds(held, buckets)) = (&self.outgoing, &self.peer) else { return };
-        if *held == Some(outgoing.digest) {
-            let (version, digest) = (self.version, outgoing.digest);
+        if self.peer_has(*held, outgoing) {
+            let (version, digest) = (self.held, outgoing.digest);
             if self.announced.replace(digest) != Some(digest) {
                 self.events.push_back(Sent::Acknowledged { version, digest, kind: None });
             }
@@ -153,10 +165,15 @@ impl Sender {
         if now < self.retry_at {
             return;
         }
-        let (nonce, version) = (self.nonce + 1, self.version.saturating_add(1));
+        let mut versions = self.versions;
+        let (nonce, version) = (self.nonce + 1, versions.give(self.held));
         let transfer = match (held, &self.base) {
             (None, _) => Transfer::full(nonce, version, outgoing.clone()),
             _ if self.lowest == TransferKind::Full => Transfer::full(nonce, version, outgoing.clone()),
+            (Some(held), _) if *held == outgoing.digest && self.lowest == TransferKind::Delta => {
+                // Only its version is old.
+                Transfer::delta(nonce, version, outgoing.clone(), &outgoing.snapshot, *held)
+            }
             (Some(held), Some((base, digest))) if digest == held && self.lowest == TransferKind::Delta => {
                 Transfer::delta(nonce, version, outgoing.clone(), base, *digest)
             }
@@ -170,12 +187,17 @@ impl Sender {
             },
         };
         self.nonce = nonce;
-        self.version = version;
+        self.versions = versions;
         self.transfer = Some(transfer);
+        self.events.push_back(Sent::Given(version));
     }
 
     fn take_held(&mut self, held: &HeldClaim) {
-        self.version = self.version.max(held.version);
+        if held.version > Versions::MAX {
+            let problem = format!("version {} is above {}", held.version, Versions::MAX);
+            return self.link.violation(ProtocolError::malformed("held", problem));
+        }
+        self.held = held.version;
         self.peer = Peer::Holds(held.digest, None);
     }
 
@@ -189,6 +211,7 @@ impl Sender {
         }
         let (version, digest) = (transfer.version, transfer.outgoing.digest);
         self.base = Some((transfer.outgoing.snapshot, digest));
+        self.held = version;
         self.peer = Peer::Holds(Some(digest), None);
         self.announced = Some(digest);
         self.lowest = TransferKind::Delta;

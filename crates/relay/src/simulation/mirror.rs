@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 
 use super::fixture;
 use crate::session::withhold::{Outgoing, RefusedObjects};
-use crate::{Direction, Held};
+use crate::{Direction, Held, Memory};
 
 /// A side's truth and what the other side holds of it.
 pub(super) struct Mirror {
@@ -16,14 +16,26 @@ pub(super) struct Mirror {
     /// Every version there ever was, as it travels.
     log: BTreeMap<ContentHash, Arc<Snapshot>>,
     pub(super) held: Option<Held>,
-    /// What the sending process knows the receiver to hold.
-    pub(super) base: Option<Arc<Snapshot>>,
+    /// What the sending process carries from one session to the next.
+    pub(super) memory: Memory,
+    /// Up to where the sender has noted on its disk that versions may be given.
+    pub(super) noted: u64,
+    /// Everything that was ever committed, from which a receiver may start again.
+    pub(super) commits: Vec<Held>,
 }
 
 impl Mirror {
     pub(super) fn new(random: &mut StdRng) -> Self {
         let truth = Arc::new(fixture::start(random));
-        let mut mirror = Self { truth, newest: ContentHash::default(), log: BTreeMap::new(), held: None, base: None };
+        let mut mirror = Self {
+            truth,
+            newest: ContentHash::default(),
+            log: BTreeMap::new(),
+            held: None,
+            memory: Memory::default(),
+            noted: 0,
+            commits: Vec::new(),
+        };
         mirror.record();
         mirror
     }
@@ -37,7 +49,7 @@ impl Mirror {
 
     fn record(&mut self) {
         let outgoing = Outgoing::new(&self.truth, None, fixture::OBJECT_LIMIT, &RefusedObjects::new());
-        assert!(outgoing.snapshot.iter().all(|object| object.body().len() <= fixture::OBJECT_LIMIT));
+        assert!(outgoing.snapshot.iter().all(|object| object.pieces().len() <= fixture::OBJECT_LIMIT));
         self.newest = outgoing.digest;
         self.log.insert(outgoing.digest, outgoing.snapshot);
     }
@@ -62,6 +74,11 @@ pub(super) fn check(cluster: &str, direction: Direction, held: &Held, mirror: &M
         if !sent && !kept() {
             return Err(format!("{what} shows {:?}, which was not sent and is not withheld", object.key()));
         }
+    }
+    if direction == Direction::Push
+        && let Some(newer) = mirror.commits.iter().find(|commit| commit.version() >= held.version())
+    {
+        return Err(format!("{what} came after version {}", newer.version()));
     }
     if held.visible().len() < held.sent().len() {
         return Err(format!("{what} does not show everything that was sent"));

@@ -13,6 +13,7 @@ pub(super) struct Summary {
     pub(super) ends: BTreeMap<&'static str, u64>,
     pub(super) agent_crashes: u64,
     pub(super) server_crashes: u64,
+    pub(super) older_servers: u64,
 }
 
 impl Summary {
@@ -29,6 +30,7 @@ impl Summary {
         self.refused += other.refused;
         self.agent_crashes += other.agent_crashes;
         self.server_crashes += other.server_crashes;
+        self.older_servers += other.older_servers;
     }
 
     pub(super) fn situations(&self) -> Vec<(&'static str, u64)> {
@@ -44,6 +46,7 @@ impl Summary {
             ("refused second agents", self.refused),
             ("crashes of agents", self.agent_crashes),
             ("crashes of the server", self.server_crashes),
+            ("servers that know less than the one before", self.older_servers),
             ("lost connections", end("lost")),
             ("violations of the protocol", end("violation")),
             ("silent peers", end("peer_silent")),

@@ -11,12 +11,13 @@ use super::mirror::{Mirror, check};
 use super::stream::{Machine, Pipe, Stream};
 use super::summary::Summary;
 use crate::wire::{Frame, Hello};
-use crate::{Direction, End, Held, Presence, Received, Receiver, Sender, Sent, Session as _, Setup};
+use crate::{Direction, End, Held, Memory, Presence, Received, Receiver, Sender, Sent, Session as _, Setup, Versions};
 
 /// A mistake that the simulation has to find.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Defect {
     AppliesBeforeCommit,
+    CountsFromWhatIsHeld,
 }
 
 struct Agent {
@@ -24,7 +25,17 @@ struct Agent {
     instance: u32,
     persists: bool,
     mirrors: BTreeMap<Direction, Mirror>,
+    /// How far the clock of its machine is from the present time, microseconds.
+    clock: i64,
     reconnect_at: BTreeMap<Direction, Duration>,
+}
+
+impl Agent {
+    /// What the clock of its machine says, which may be wrong by hours.
+    fn microseconds(&self, now: Duration) -> u64 {
+        let now = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+        u64::try_from(CLOCK_JUMP + self.clock + now).unwrap_or_default()
+    }
 }
 
 pub(super) struct World {
@@ -39,6 +50,12 @@ pub(super) struct World {
     summary: Summary,
 }
 
+/// How far a clock may be from the present time: a day, in microseconds.
+const CLOCK_JUMP: i64 = 24 * 3_600 * 1_000_000;
+
+/// How many versions a sender notes on its disk ahead; few, so that it has to do it often.
+const NOTED_AHEAD: u64 = 4;
+
 const DIRECTIONS: [Direction; 2] = [Direction::Push, Direction::Pull];
 
 impl World {
@@ -50,6 +67,7 @@ impl World {
                 instance: 0,
                 persists: random.random_bool(0.5),
                 mirrors: DIRECTIONS.into_iter().map(|direction| (direction, Mirror::new(&mut random))).collect(),
+                clock: random.random_range(-CLOCK_JUMP..CLOCK_JUMP),
                 reconnect_at: BTreeMap::new(),
             })
             .collect();
@@ -162,9 +180,13 @@ impl World {
         let restart = self.now + Duration::from_millis(self.random.random_range(0..2_000));
         let agent = &mut self.agents[index];
         agent.instance += 1;
+        agent.clock = self.random.random_range(-CLOCK_JUMP..CLOCK_JUMP);
+        let clock = agent.microseconds(self.now);
         for (direction, mirror) in &mut agent.mirrors {
             match direction {
-                Direction::Push => mirror.base = None,
+                Direction::Push => {
+                    mirror.memory = Memory { base: None, versions: Versions::after(mirror.noted.max(clock)) };
+                }
                 Direction::Pull if agent.persists => {
                     let held = mirror.held.take();
                     mirror.held = held.map(|held| Held::restored(Arc::clone(held.visible()), held.version()));
@@ -188,8 +210,14 @@ impl World {
         for agent in &mut self.agents {
             for (direction, mirror) in &mut agent.mirrors {
                 match direction {
-                    Direction::Push => mirror.held = None,
-                    Direction::Pull => mirror.base = None,
+                    // What comes in its place knows less, or nothing.
+                    Direction::Push if mirror.commits.is_empty() || self.random.random_bool(0.5) => mirror.held = None,
+                    Direction::Push => {
+                        let at = self.random.random_range(0..mirror.commits.len());
+                        self.summary.older_servers += u64::from(at + 1 < mirror.commits.len());
+                        mirror.held = Some(mirror.commits[at].clone());
+                    }
+                    Direction::Pull => mirror.memory = Memory::default(),
                 }
             }
         }
@@ -253,10 +281,17 @@ impl World {
     fn machine(&mut self, setup: Setup, agent: usize, direction: Direction, sends: bool) -> Machine {
         let ready = self.outputs(direction);
         let defect = self.defect;
+        let clock = self.agents[agent].microseconds(self.now);
         let mirror = &self.agents[agent].mirrors[&direction];
         if sends {
             let target = ready.then(|| Arc::clone(&mirror.truth));
-            Machine::Sender(Box::new(Sender::new(setup, target, mirror.base.clone())))
+            let mut memory = mirror.memory.clone();
+            if direction == Direction::Push && defect != Some(Defect::CountsFromWhatIsHeld) {
+                memory.versions.raise(clock);
+            } else {
+                memory.versions = Versions::default();
+            }
+            Machine::Sender(Box::new(Sender::new(setup, target, memory)))
         } else {
             let mut receiver = Receiver::new(setup, mirror.held.clone());
             receiver.applies_before_commit = defect == Some(Defect::AppliesBeforeCommit);
@@ -384,13 +419,15 @@ impl World {
             match machine {
                 Machine::Sender(sender) => {
                     while let Some(event) = sender.event() {
-                        if let Sent::Acknowledged { kind, .. } = event {
-                            match kind {
-                                Some(kind) => *self.summary.commits.entry(kind).or_default() += 1,
-                                None => self.summary.unchanged += 1,
+                        match event {
+                            Sent::Acknowledged { kind: Some(kind), .. } => {
+                                *self.summary.commits.entry(kind).or_default() += 1;
                             }
-                            mirror.base = sender.base().cloned();
+                            Sent::Acknowledged { kind: None, .. } => self.summary.unchanged += 1,
+                            Sent::Given(version) if version > mirror.noted => mirror.noted = version + NOTED_AHEAD,
+                            _ => {}
                         }
+                        mirror.memory = sender.memory();
                     }
                 }
                 Machine::Receiver(receiver) => {
@@ -402,6 +439,7 @@ impl World {
                             Received::Committed(held) => {
                                 check(cluster, direction, &held, mirror)?;
                                 self.summary.kept += (held.visible().len() - held.sent().len()) as u64;
+                                mirror.commits.push(held.clone());
                                 mirror.held = Some(held);
                             }
                             Received::Rejected { .. } => self.summary.nacks += 1,

@@ -36,8 +36,8 @@ pub struct Entries {
 impl Entries {
     /// Adds an object that is new or changed.
     pub fn upsert(&mut self, object: &Object) {
-        self.count(object.body().len());
-        self.body.upserts.push(object.body().to_vec());
+        self.count(object.pieces().len());
+        self.body.upserts.push(object.body().into_owned());
     }
 
     /// Adds an object that is gone.

@@ -4,7 +4,8 @@ use std::time::Duration;
 use meshrelay_relay::grpc::{Applier, Client, Notice, Progress, Reconnect};
 use meshrelay_relay::wire::{Frame, HeldClaim, Hello, codec};
 use meshrelay_relay::{
-    ApplyReport, Backoff, Direction, End, Held, Limits, Refusal, RefusalReason, Timing, generated as proto,
+    ApplyReport, Backoff, Direction, End, Held, Limits, Memory, Refusal, RefusalReason, Timing, Versions,
+    generated as proto,
 };
 use meshrelay_snapshot::Snapshot;
 use parking_lot::Mutex;
@@ -67,8 +68,8 @@ async fn a_silent_server_is_given_up() {
     let timing = Timing { peer_deadline: Duration::from_millis(200), ..Timing::default() };
     let agent = Client::new(identity("east", "one"), Limits::default(), timing.clone());
     let (_inputs, mut inputs) = watch::channel(None);
-    let (mut base, stop) = (None, CancellationToken::new());
-    let push = agent.push(channel(listener.local_addr().unwrap()), &mut inputs, &mut base, &stop, |_| {});
+    let (mut memory, stop) = (Memory::default(), CancellationToken::new());
+    let push = agent.push(channel(listener.local_addr().unwrap()), &mut inputs, &mut memory, &stop, |_| {});
     assert_eq!(patient("the end", push).await, End::PeerSilent(timing.peer_deadline));
 }
 
@@ -77,13 +78,13 @@ async fn a_deregistered_cluster_and_a_draining_server_end_streams_with_the_reaso
     let server = serve(settings()).await;
     let agent = client("east", "one");
     let (_inputs, mut inputs) = watch::channel(Some(Arc::new(snapshot(3, 50))));
-    let (mut base, stop) = (None, CancellationToken::new());
+    let (mut memory, stop) = (Memory::default(), CancellationToken::new());
     let refusal = Refusal::new(RefusalReason::Deregistered, "cluster east is no longer registered");
     let ending = async {
         server.hub.wait_input("east", &snapshot(3, 50)).await;
         server.handle.disconnect("east", &refusal);
     };
-    let push = agent.push(channel(server.address), &mut inputs, &mut base, &stop, |_| {});
+    let push = agent.push(channel(server.address), &mut inputs, &mut memory, &stop, |_| {});
     let end = patient("the end", async { tokio::join!(push, ending) }).await.0;
     assert_eq!(end, End::Refused(refusal));
 
@@ -91,10 +92,10 @@ async fn a_deregistered_cluster_and_a_draining_server_end_streams_with_the_reaso
         server.hub.wait_connects(2).await;
         server.handle.drain("this replica stops");
     };
-    let push = agent.push(channel(server.address), &mut inputs, &mut base, &stop, |_| {});
+    let push = agent.push(channel(server.address), &mut inputs, &mut memory, &stop, |_| {});
     let end = patient("the end", async { tokio::join!(push, ending) }).await.0;
     assert_eq!(end, End::Drained("this replica stops".to_owned()));
-    let end = patient("a refusal", agent.push(channel(server.address), &mut inputs, &mut base, &stop, |_| {})).await;
+    let end = patient("a refusal", agent.push(channel(server.address), &mut inputs, &mut memory, &stop, |_| {})).await;
     assert!(matches!(&end, End::Refused(refusal) if refusal.reason == RefusalReason::Draining), "{end:?}");
 }
 
@@ -105,8 +106,8 @@ async fn a_newer_stream_of_the_same_process_replaces_the_older() {
     let (_inputs, inputs) = watch::channel(Some(Arc::new(snapshot(3, 50))));
     let stop = CancellationToken::new();
     let stream = async || {
-        let (mut inputs, mut base) = (inputs.clone(), None);
-        agent.push(channel(server.address), &mut inputs, &mut base, &stop, |_| {}).await
+        let (mut inputs, mut memory) = (inputs.clone(), Memory::default());
+        agent.push(channel(server.address), &mut inputs, &mut memory, &stop, |_| {}).await
     };
     let newer = async {
         server.hub.wait_input("east", &snapshot(3, 50)).await;
@@ -154,11 +155,16 @@ async fn streams_come_back_after_the_server_did() {
     let applier = TestApplier::default();
     let (inputs_in, inputs) = watch::channel(Some(Arc::new(snapshot(30, 50))));
     let ends = Mutex::new(Vec::new());
-    let push = reconnect(1).push(inputs, |progress| {
-        if let Progress::Ended { end, .. } = progress {
-            ends.lock().push(end);
-        }
-    });
+    let push = reconnect(1).push(
+        inputs,
+        Versions::default(),
+        || 0,
+        |progress| {
+            if let Progress::Ended { end, .. } = progress {
+                ends.lock().push(end);
+            }
+        },
+    );
     let pull = reconnect(2).pull(Some(Held::restored(Arc::new(snapshot(5, 50)), 1)), &applier, |_| {});
     let checks = async {
         let mut applied = applier.applied.subscribe();
@@ -190,8 +196,8 @@ async fn a_server_that_is_not_there_is_named_with_the_cause() {
     drop(listener);
     let agent = client("east", "one");
     let (_inputs, mut inputs) = watch::channel(None);
-    let (mut base, stop) = (None, CancellationToken::new());
-    let end = patient("the end", agent.push(channel(address), &mut inputs, &mut base, &stop, |_| {})).await;
+    let (mut memory, stop) = (Memory::default(), CancellationToken::new());
+    let end = patient("the end", agent.push(channel(address), &mut inputs, &mut memory, &stop, |_| {})).await;
     assert!(matches!(&end, End::Lost(why) if why.to_lowercase().contains("connection refused")), "{end:?}");
 }
 
@@ -202,20 +208,20 @@ async fn a_caller_who_leaves_while_it_waits_does_not_keep_its_place() {
     let (_inputs, inputs) = watch::channel(Some(Arc::new(snapshot(3, 50))));
     // Many streams of one process replace each other and are given up at once.
     for _ in 0..20 {
-        let (mut inputs, mut base, stop) = (inputs.clone(), None, CancellationToken::new());
-        let push = agent.push(channel(server.address), &mut inputs, &mut base, &stop, |_| {});
+        let (mut inputs, mut memory, stop) = (inputs.clone(), Memory::default(), CancellationToken::new());
+        let push = agent.push(channel(server.address), &mut inputs, &mut memory, &stop, |_| {});
         let _ = tokio::time::timeout(Duration::from_millis(3), push).await;
     }
     let next = client("east", "two");
     let served = async {
         loop {
-            let (mut inputs, mut base, stop) = (inputs.clone(), None, CancellationToken::new());
+            let (mut inputs, mut memory, stop) = (inputs.clone(), Memory::default(), CancellationToken::new());
             let on_event = |event| {
                 if matches!(event, meshrelay_relay::Sent::Acknowledged { .. }) {
                     stop.cancel();
                 }
             };
-            let push = next.push(channel(server.address), &mut inputs, &mut base, &stop, on_event);
+            let push = next.push(channel(server.address), &mut inputs, &mut memory, &stop, on_event);
             match push.await {
                 End::Finished => break,
                 End::Refused(refusal) if refusal.reason == RefusalReason::SecondAgent => tokio::task::yield_now().await,

@@ -4,7 +4,7 @@ use bytes::{Buf as _, BufMut as _};
 use meshrelay_relay::generated::frame::Body;
 use meshrelay_relay::grpc::Notice;
 use meshrelay_relay::wire::{Frame, HeldClaim, Hello, codec};
-use meshrelay_relay::{Direction, End, NackReason, Sent, generated as proto};
+use meshrelay_relay::{Direction, End, Memory, NackReason, Sent, generated as proto};
 use meshrelay_snapshot::{ContentHash, Snapshot};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -96,13 +96,13 @@ async fn server_with_input() -> (TestServer, Arc<Snapshot>) {
 async fn push(server: &TestServer, input: &Arc<Snapshot>) {
     let agent = client("east", "raw");
     let (_inputs, mut inputs) = watch::channel(Some(Arc::clone(input)));
-    let (mut base, stop) = (None, CancellationToken::new());
+    let (mut memory, stop) = (Memory::default(), CancellationToken::new());
     let on_event = |event| {
         if matches!(event, Sent::Acknowledged { .. }) {
             stop.cancel();
         }
     };
-    let end = patient("a push", agent.push(channel(server.address), &mut inputs, &mut base, &stop, on_event)).await;
+    let end = patient("a push", agent.push(channel(server.address), &mut inputs, &mut memory, &stop, on_event)).await;
     assert_eq!(end, End::Finished);
     server.hub.wait_input("east", input).await;
 }

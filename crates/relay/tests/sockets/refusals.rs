@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use meshrelay_relay::grpc::{Client, Identity, Peer, Registration};
-use meshrelay_relay::{Direction, End, Limits, Refusal, RefusalReason, Timing, generated as proto};
+use meshrelay_relay::{Direction, End, Limits, Memory, Refusal, RefusalReason, Timing, generated as proto};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +15,9 @@ async fn refused(server: &TestServer, identity: Identity, direction: Direction) 
     let (_inputs, mut inputs) = watch::channel(None);
     let (_reports, mut reports) = watch::channel(None);
     let end = match direction {
-        Direction::Push => patient("push", client.push(channel, &mut inputs, &mut None, &stop, |_| {})).await,
+        Direction::Push => {
+            patient("push", client.push(channel, &mut inputs, &mut Memory::default(), &stop, |_| {})).await
+        }
         Direction::Pull => patient("pull", client.pull(channel, &mut None, &mut reports, &stop, |_| {})).await,
     };
     let End::Refused(refusal) = end else { panic!("expected a refusal, found {end:?}") };
@@ -64,8 +66,8 @@ async fn the_right_token_and_the_right_certificate_are_served() {
     let client = Client::new(identity, Limits::default(), Timing::default());
     let input = Arc::new(snapshot(3, 50));
     let (_inputs, mut inputs) = watch::channel(Some(Arc::clone(&input)));
-    let (mut base, stop) = (None, CancellationToken::new());
-    let push = client.push(channel(server.address), &mut inputs, &mut base, &stop, |_| {});
+    let (mut memory, stop) = (Memory::default(), CancellationToken::new());
+    let push = client.push(channel(server.address), &mut inputs, &mut memory, &stop, |_| {});
     tokio::select! {
         end = push => panic!("{end:?}"),
         _ = hub.wait_input("east", &input) => {}
@@ -105,8 +107,8 @@ async fn a_second_agent_is_refused_while_the_first_is_alive() {
     let server = serve(settings()).await;
     let first = client("east", "one");
     let (_inputs, mut inputs) = watch::channel(Some(Arc::new(snapshot(3, 50))));
-    let (mut base, stop) = (None, CancellationToken::new());
-    let push = first.push(channel(server.address), &mut inputs, &mut base, &stop, |_| {});
+    let (mut memory, stop) = (Memory::default(), CancellationToken::new());
+    let push = first.push(channel(server.address), &mut inputs, &mut memory, &stop, |_| {});
     let others = async {
         server.hub.wait_input("east", &snapshot(3, 50)).await;
         for direction in [Direction::Push, Direction::Pull] {
@@ -119,14 +121,14 @@ async fn a_second_agent_is_refused_while_the_first_is_alive() {
     assert_eq!(tokio::join!(push, others).0, End::Finished, "the first is not disturbed");
     server.hub.wait_end(Direction::Push, |end| matches!(end, End::Closed { code, .. } if code.is_empty())).await;
     let second = client("east", "two");
-    let (mut base, stop) = (None, CancellationToken::new());
+    let (mut memory, stop) = (Memory::default(), CancellationToken::new());
     let stopper = async {
         server.hub.wait_notice("the second agent", |_, _, notice| {
             matches!(notice, meshrelay_relay::grpc::Notice::Connected { hello, .. } if hello.instance == "two")
         }).await;
         stop.cancel();
     };
-    let push = second.push(channel(server.address), &mut inputs, &mut base, &stop, |_| {});
+    let push = second.push(channel(server.address), &mut inputs, &mut memory, &stop, |_| {});
     assert_eq!(tokio::join!(push, stopper).0, End::Finished, "the first is gone");
 }
 

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use meshrelay_relay::grpc::{Client, Notice};
 use meshrelay_relay::{
-    ApplyReport, Direction, End, Held, Limits, ObjectResult, Outcome, Received, Sent, Timing, TransferKind,
+    ApplyReport, Direction, End, Held, Limits, Memory, ObjectResult, Outcome, Received, Sent, Timing, TransferKind,
 };
 use meshrelay_snapshot::{Completeness, Gvk, Snapshot};
 use tokio::sync::watch;
@@ -16,7 +16,7 @@ async fn push_until(
     client: &Client,
     address: std::net::SocketAddr,
     input: &Arc<Snapshot>,
-    base: &mut Option<Arc<Snapshot>>,
+    memory: &mut Memory,
 ) -> Option<TransferKind> {
     let stop = CancellationToken::new();
     let (_inputs, mut inputs) = watch::channel(Some(Arc::clone(input)));
@@ -27,7 +27,7 @@ async fn push_until(
             stop.cancel();
         }
     };
-    let end = patient("a push", client.push(channel(address), &mut inputs, base, &stop, on_event)).await;
+    let end = patient("a push", client.push(channel(address), &mut inputs, memory, &stop, on_event)).await;
     assert_eq!(end, End::Finished);
     travelled.unwrap()
 }
@@ -36,31 +36,31 @@ async fn push_until(
 async fn what_travels_follows_what_changed() {
     let server = serve(settings()).await;
     let proxy = Proxy::before(server.address).await;
-    let (agent, mut base) = (client("east", "one"), None);
+    let (agent, mut memory) = (client("east", "one"), Memory::default());
     let input = Arc::new(snapshot(1_000, 400));
 
-    let kind = push_until(&agent, proxy.address, &input, &mut base).await;
+    let kind = push_until(&agent, proxy.address, &input, &mut memory).await;
     let full = proxy.take();
     assert_eq!(kind, Some(TransferKind::Full));
     server.hub.wait_input("east", &input).await;
     assert!(full > 100_000, "{full}");
 
-    let kind = push_until(&agent, proxy.address, &input, &mut base).await;
+    let kind = push_until(&agent, proxy.address, &input, &mut memory).await;
     let unchanged = proxy.take();
     assert_eq!(kind, None, "nothing travels");
     assert!(unchanged < 5_000, "an unchanged reconnect took {unchanged} bytes");
 
     let input = changed(&input, 7, 400, 2);
-    let kind = push_until(&agent, proxy.address, &input, &mut base).await;
+    let kind = push_until(&agent, proxy.address, &input, &mut memory).await;
     let delta = proxy.take();
     assert_eq!(kind, Some(TransferKind::Delta));
     assert!(delta < 5_000, "a reconnect with one change took {delta} bytes");
     server.hub.wait_input("east", &input).await;
 
     // A new process does not know what the server holds: the buckets tell.
-    let (agent, mut base) = (client("east", "two"), None);
+    let (agent, mut memory) = (client("east", "two"), Memory::default());
     let input = changed(&input, 8, 400, 3);
-    let kind = push_until(&agent, proxy.address, &input, &mut base).await;
+    let kind = push_until(&agent, proxy.address, &input, &mut memory).await;
     let buckets = proxy.take();
     assert_eq!(kind, Some(TransferKind::Buckets));
     assert!(buckets < 20_000, "a new process with one change took {buckets} bytes");
@@ -74,8 +74,8 @@ async fn one_change_on_an_open_stream_costs_about_its_own_size() {
     let agent = client("east", "one");
     let first = Arc::new(snapshot(1_000, 400));
     let (inputs_in, mut inputs) = watch::channel(Some(Arc::clone(&first)));
-    let (mut base, stop) = (None, CancellationToken::new());
-    let push = agent.push(channel(server.address), &mut inputs, &mut base, &stop, |_| {});
+    let (mut memory, stop) = (Memory::default(), CancellationToken::new());
+    let push = agent.push(channel(server.address), &mut inputs, &mut memory, &stop, |_| {});
     let edits = async {
         server.hub.wait_input("east", &first).await;
         let before = agent.traffic().bytes_out();
@@ -131,14 +131,14 @@ async fn an_object_over_the_limit_stays_behind_alone_and_keeps_its_version() {
     let agent = Client::new(identity("east", "one"), limits, Timing::default());
     let first = snapshot(20, 100);
     let (inputs_in, mut inputs) = watch::channel(Some(Arc::new(first.clone())));
-    let (mut base, stop) = (None, CancellationToken::new());
+    let (mut memory, stop) = (Memory::default(), CancellationToken::new());
     let withheld = watch::Sender::new(Vec::new());
     let on_event = |event| {
         if let Sent::Withheld(objects) = event {
             withheld.send_replace(objects.to_vec());
         }
     };
-    let push = agent.push(channel(server.address), &mut inputs, &mut base, &stop, on_event);
+    let push = agent.push(channel(server.address), &mut inputs, &mut memory, &stop, on_event);
     let checks = async {
         server.hub.wait_input("east", &first).await;
         let mut next = first.clone();
@@ -170,12 +170,12 @@ async fn an_object_over_the_limit_stays_behind_alone_and_keeps_its_version() {
 #[tokio::test]
 async fn a_server_that_lost_everything_gets_it_again_and_an_agent_keeps_what_it_has() {
     let input = Arc::new(snapshot(200, 100));
-    let (agent, mut base) = (client("east", "one"), None);
+    let (agent, mut memory) = (client("east", "one"), Memory::default());
     let server = serve(settings()).await;
-    push_until(&agent, server.address, &input, &mut base).await;
+    push_until(&agent, server.address, &input, &mut memory).await;
     server.stop();
     let server = serve(settings()).await;
-    let kind = push_until(&agent, server.address, &input, &mut base).await;
+    let kind = push_until(&agent, server.address, &input, &mut memory).await;
     assert_eq!(kind, Some(TransferKind::Full));
     server.hub.wait_input("east", &input).await;
 

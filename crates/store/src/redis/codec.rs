@@ -133,9 +133,10 @@ pub(super) fn difference(new: &Stored, digests: &[ContentHash], base: Option<&[u
 fn bucket_bytes(snapshot: &Snapshot, bucket: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for object in snapshot.bucket(bucket) {
-        let length = u32::try_from(object.body().len()).unwrap_or(u32::MAX);
+        let body = object.body();
+        let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
         bytes.extend_from_slice(&length.to_le_bytes());
-        bytes.extend_from_slice(object.body());
+        bytes.extend_from_slice(&body);
     }
     bytes
 }

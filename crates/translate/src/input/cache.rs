@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use meshrelay_snapshot::{ContentHash, Object};
 
-use super::{Decode, Input};
+use super::{Decode, Decoded, Input};
 use crate::report::Finding;
 
 /// Dead entries that are kept before the cache is swept.
@@ -27,8 +27,8 @@ impl Cache {
         if let Some(known) = known.and_then(|known| known.downcast::<Input<T>>().ok()) {
             return Ok(known);
         }
-        let (spec, warnings) = T::decode(object)?;
-        let input = Arc::new(Input { object: Arc::clone(object), spec, warnings });
+        let Decoded { spec, warnings, flaw } = T::decode(object)?;
+        let input = Arc::new(Input { object: Arc::clone(object), spec, warnings, flaw });
         let erased: Arc<dyn Any + Send + Sync> = Arc::clone(&input) as _;
         self.decoded.insert(object.hash(), Arc::downgrade(&erased));
         Ok(input)

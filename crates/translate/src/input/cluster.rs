@@ -41,7 +41,7 @@ pub(crate) struct ClusterInput {
 pub(crate) struct Problem {
     /// What decoding found.
     pub(crate) warnings: Vec<Finding>,
-    /// Why the object cannot be read at all.
+    /// Why the object, or more of it than what it selects, cannot be read.
     pub(crate) unreadable: Option<Finding>,
     /// Whether its kind is one that this version does not translate.
     pub(crate) unknown_kind: bool,

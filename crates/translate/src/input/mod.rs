@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use meshrelay_api::{Kind, decode};
 use meshrelay_snapshot::{Name, Object};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 pub(crate) use cache::Cache;
 pub(crate) use cluster::ClusterInput;
@@ -27,6 +28,8 @@ pub(crate) struct Input<T> {
     pub(crate) spec: T,
     /// What decoding found, with its code.
     pub(crate) warnings: Vec<Finding>,
+    /// Why nothing but what it selects can be read, see [`GUARDS`].
+    pub(crate) flaw: Option<Finding>,
 }
 
 /// By content: what was decoded follows from it.
@@ -71,15 +74,44 @@ pub(crate) struct Age<'a> {
 pub(crate) trait Decode: Sized + Send + Sync + 'static {
     /// # Errors
     /// A text for users when the object cannot be read.
-    fn decode(object: &Object) -> Result<(Self, Vec<Finding>), Finding>;
+    fn decode(object: &Object) -> Result<Decoded<Self>, Finding>;
 }
+
+/// What was read, see [`Input`].
+#[derive(Debug)]
+pub(crate) struct Decoded<T> {
+    spec: T,
+    warnings: Vec<Finding>,
+    flaw: Option<Finding>,
+}
+
+/// Policies that say who passes. What they select is not left open for a mistake in what they say of it.
+const GUARDS: [&str; 3] = ["AccessPolicy", "ExtAuthPolicy", "JWTPolicy"];
 
 /// One of our kinds.
 impl<K: Kind> Decode for Ours<K> {
-    fn decode(object: &Object) -> Result<(Self, Vec<Finding>), Finding> {
-        let decoded = decode::<K>(&object.value()).map_err(|error| Code::split(&error))?;
-        let warnings = decoded.warnings.iter().map(Code::split).collect();
-        Ok((Self(decoded.value.spec), warnings))
+    fn decode(object: &Object) -> Result<Decoded<Self>, Finding> {
+        let read = |value: &Value, flaw| {
+            decode::<K>(value).map(|decoded| Decoded {
+                warnings: decoded.warnings.iter().map(Code::split).collect(),
+                spec: Self(decoded.value.spec),
+                flaw,
+            })
+        };
+        let mut value = object.value();
+        let (code, problem) = match read(&value, None) {
+            Ok(whole) => return Ok(whole),
+            Err(error) => Code::split(&error),
+        };
+        if !GUARDS.contains(&K::INFO.kind) {
+            return Err((code, problem));
+        }
+        if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.remove("config");
+        }
+        let flaw = (code, format!("{problem}: only what it selects is known"));
+        let lost = |_| (code, format!("{problem}: what it selects cannot be read either: it guards nothing"));
+        read(&value, Some(flaw)).map_err(lost)
     }
 }
 
@@ -108,7 +140,7 @@ impl<T> std::ops::Deref for Theirs<T> {
 }
 
 impl<T: DeserializeOwned + Default + Send + Sync + 'static> Decode for Theirs<T> {
-    fn decode(object: &Object) -> Result<(Self, Vec<Finding>), Finding> {
+    fn decode(object: &Object) -> Result<Decoded<Self>, Finding> {
         let spec = match object.decode::<kube::Spec<T>>() {
             Ok(kube::Spec { spec }) => spec,
             Err(_) => {
@@ -117,6 +149,6 @@ impl<T: DeserializeOwned + Default + Send + Sync + 'static> Decode for Theirs<T>
                     .spec
             }
         };
-        Ok((Self(spec.unwrap_or_default()), Vec::new()))
+        Ok(Decoded { spec: Self(spec.unwrap_or_default()), warnings: Vec::new(), flaw: None })
     }
 }

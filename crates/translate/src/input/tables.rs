@@ -141,9 +141,9 @@ tables! {
 pub(super) fn read<T: Decode>(object: &Arc<Object>, cache: &mut Cache, into: &mut ByName<T>) -> Problem {
     match cache.get(object) {
         Ok(input) => {
-            let warnings = input.warnings.clone();
+            let (warnings, unreadable) = (input.warnings.clone(), input.flaw.clone());
             into.insert((object.key().namespace.clone(), object.key().name.clone()), input);
-            Problem { warnings, ..Problem::default() }
+            Problem { warnings, unreadable, ..Problem::default() }
         }
         Err(error) => Problem { unreadable: Some(error), ..Problem::default() },
     }

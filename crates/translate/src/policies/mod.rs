@@ -14,7 +14,7 @@ use std::sync::Arc;
 use meshrelay_api::Kind;
 use meshrelay_snapshot::Name;
 
-pub(crate) use selectors::{Destination, Route, Subject};
+pub(crate) use selectors::{Destination, Route, Subject, check_workloads};
 
 use crate::ResourceRef;
 use crate::engine::{Round, Step};

@@ -4,10 +4,15 @@
 use std::collections::BTreeMap;
 
 use meshrelay_api::references::DestinationKind;
-use meshrelay_api::selectors::{DestinationSelector, ObjectSelector, PortSelector, RouteLabelSelector, RouteSelector};
+use meshrelay_api::selectors::{
+    DestinationSelector, ObjectSelector, PortSelector, RouteLabelSelector, RouteSelector, WorkloadKind,
+    WorkloadSelector,
+};
 use meshrelay_snapshot::Name;
 
+use crate::ResourceRef;
 use crate::input::kube::selects;
+use crate::report::{Code, Notes, Severity};
 
 /// An object as selectors look at it.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +101,20 @@ impl Route<'_> {
             && is(&wanted.cluster, self.cluster)
             && is(&wanted.workspace, self.workspace)
             && wanted.labels.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+}
+
+/// Says what selectors of workloads ask for that has no effect.
+pub(crate) fn check_workloads(source: &ResourceRef, field: &str, selectors: &[WorkloadSelector], notes: &mut Notes) {
+    for (index, selector) in selectors.iter().enumerate() {
+        if selector.kind == WorkloadKind::Vm {
+            let text = format!("{field}[{index}].kind: VM is not translated yet: the entry selects nothing");
+            notes.say(source, Severity::Warning, Code::NotTranslated, text);
+        }
+        if selector.port.is_some() {
+            let text = format!("{field}[{index}].port is not translated: workloads are selected with all their ports");
+            notes.say(source, Severity::Warning, Code::NotTranslated, text);
+        }
     }
 }
 

@@ -111,6 +111,8 @@ codes! {
     PolicyUnused = "MR0561",
     /// A policy selects a target on which its kind has no effect; it holds for its other targets.
     PolicyWithoutEffect = "MR0562",
+    /// No policy refers to a resource that does nothing without one.
+    Unreferenced = "MR0563",
     /// Conditions of a delegated route and of what delegates to it cannot hold together.
     Contradiction = "MR0570",
     /// A route delegates to tables of which none is found.

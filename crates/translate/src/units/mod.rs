@@ -104,7 +104,7 @@ impl Stages {
         self.table_notes.update(round, |notes| route_table::note_all(tables, notes), |_, (), _| ());
         self.http_filters.update(round, hosts, tables, policies);
         self.access.update(round, hosts);
-        self.sidecars.update(round, hosts, &self.external_services, &self.http_filters);
+        self.sidecars.update(round, hosts, &self.external_services, &self.http_filters, tables);
         self.destination_policies.update(round);
         let (external, policies) = (&self.external_services, &self.destination_policies);
         let surroundings = destination_rule::Surroundings { model, hosts, external, egress, tables, policies };

@@ -201,7 +201,30 @@ pub(crate) fn put() -> impl Strategy<Value = Value> {
         2 => ext_auth(),
         2 => token_policy(),
         3 => rate_limits(),
+        1 => trim(),
     ]
+}
+
+/// What sidecars are told of.
+pub(crate) fn trim() -> impl Strategy<Value = Value> {
+    let workloads = select(vec![
+        json!([]),
+        json!([{}]),
+        json!([{"selector": {"labels": {"app": "y"}}}]),
+        json!([{"selector": {"name": "y-a", "namespace": "a"}, "port": {"number": 80}}]),
+        json!([{"kind": "VM"}, {"selector": {"cluster": "c1"}}]),
+    ]);
+    let included = select(vec![
+        json!([]),
+        json!([{}]),
+        json!([{"selector": {"name": "y"}}]),
+        json!([{"kind": "VIRTUAL_DESTINATION"}, {"kind": "EXTERNAL_SERVICE", "port": {"number": 80}}]),
+        json!([{"selector": {"workspace": "second"}}]),
+    ]);
+    (namespace(), name(), workloads, included).prop_map(|(namespace, name, workloads, included)| {
+        let spec = json!({"applyToWorkloads": workloads, "config": {"includedDestinations": included}});
+        object("resilience.policy.gloo.solo.io/v2", "TrimProxyConfigPolicy", namespace, name, spec)
+    })
 }
 
 /// A policy for destinations of one kind, or of all kinds.
@@ -283,6 +306,7 @@ pub(crate) fn ext_auth() -> impl Strategy<Value = Value> {
     let config = select(vec![
         json!({"glooAuth": {"configs": [{"jwt": {}}]}}),
         json!({"customAuth": {"contextExtensions": {"a": "b"}}}),
+        json!({"glooAuth": "of a wrong type"}),
         json!({}),
     ]);
     let policy = (namespace(), name(), targets, config, prop::option::of(reference())).prop_map(

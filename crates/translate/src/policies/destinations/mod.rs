@@ -286,8 +286,8 @@ fn check<K: DestinationPolicy>(book: &Book<K>, notes: &mut Notes) {
         for (index, target) in policy.input.spec.targets().iter().enumerate() {
             if K::REFUSED.contains(&target.kind) {
                 let text = format!(
-                    "spec.applyToDestinations[{index}].kind: a {} does not hold for destinations of kind {}: the \
-                     entry is left out",
+                    "spec.applyToDestinations[{index}].kind: {} does not hold for destinations of kind {}: the entry \
+                     is left out",
                     K::INFO.kind,
                     target.kind
                 );

@@ -7,7 +7,7 @@ use meshrelay_api::istio::virtual_service::{HeaderOperations, Headers, HttpRoute
 use meshrelay_api::selectors::RouteSelector;
 use meshrelay_api::traffic_control::{HeaderManipulationConfig, HeaderManipulationPolicySpec};
 
-use super::{Candidate, OnDestinations, RoutePolicies, RoutePolicy, Selected};
+use super::{Candidate, OnDestinations, RoutePolicies, RoutePolicy, Selected, variables};
 use crate::ResourceRef;
 use crate::policies::{Book, Policy, oldest};
 use crate::report::{Code, Finding, Notes};
@@ -45,7 +45,7 @@ fn problem(config: &HeaderManipulationConfig) -> Option<String> {
                 let hint = if is_authority(name) { ": hosts are rewritten by forwardTo.hostRewrite" } else { "" };
                 return Some(format!("{field}: expected the name of a header other than Host, found {name:?}{hint}"));
             }
-            if let Some(problem) = value_problem(value) {
+            if let Some(problem) = variables::problem(value) {
                 return Some(format!("{field}: {name}: {problem}"));
             }
         }
@@ -60,63 +60,6 @@ pub(super) fn is_name(name: &str) -> bool {
 
 fn is_authority(name: &str) -> bool {
     name.eq_ignore_ascii_case("host")
-}
-
-/// What Istio refuses in a value: control characters, and `%` that neither begins nor ends a variable.
-fn value_problem(value: &str) -> Option<&'static str> {
-    if value.contains(|c: char| c.is_ascii_control() && c != '\t') {
-        return Some("expected no control characters in the value");
-    }
-    let mut rest = value;
-    while let Some((_, after)) = rest.split_once('%') {
-        let Some(next) = after.strip_prefix('%').or_else(|| after_variable(after)) else {
-            return Some("expected a variable such as %PROTOCOL% in the value, or %% for %");
-        };
-        rest = next;
-    }
-    None
-}
-
-/// What follows after a variable, which may have an argument in round brackets, or quoted ones in square brackets in
-/// these.
-fn after_variable(text: &str) -> Option<&str> {
-    let (end, bracket) = text.char_indices().find(|(_, c)| matches!(c, '%' | '('))?;
-    let mut rest = &text[end + 1..];
-    if bracket == '%' {
-        return Some(rest);
-    }
-    rest = rest.trim_start_matches(' ');
-    match rest.strip_prefix('[') {
-        None => rest = after_string(rest, ')')?,
-        Some(mut arguments) => loop {
-            arguments = after_string(arguments.trim_start_matches(' ').strip_prefix('"')?, '"')?;
-            arguments = arguments.trim_start_matches(' ');
-            match arguments.strip_prefix(',') {
-                Some(more) => arguments = more,
-                None => {
-                    rest = arguments.strip_prefix(']')?.trim_start_matches(' ').strip_prefix(')')?;
-                    break;
-                }
-            }
-        },
-    }
-    rest.trim_start_matches(' ').strip_prefix('%')
-}
-
-/// What follows after a string, in which `\` takes the next character along.
-fn after_string(text: &str, end: char) -> Option<&str> {
-    let mut characters = text.char_indices();
-    while let Some((index, character)) = characters.next() {
-        match character {
-            '\\' => {
-                characters.next()?;
-            }
-            _ if character == end => return Some(&text[index + 1..]),
-            '"' | ')' => return None,
-            _ => {}
-        }
-    }
-    None
 }
 
 /// The policies that hold for a route as far as it leads to single destinations.
@@ -174,42 +117,4 @@ fn add(config: &HeaderManipulationConfig, headers: &mut Option<Headers>) {
         };
     operations(&config.append_request_headers, &config.remove_request_headers, |headers| &mut headers.request);
     operations(&config.append_response_headers, &config.remove_response_headers, |headers| &mut headers.response);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn variables_in_values_are_whole() {
-        for good in [
-            "",
-            "plain text",
-            "100%%",
-            "%PROTOCOL%",
-            "a%PROTOCOL%b%%c",
-            "%START_TIME(%Y-%m)%",
-            "%REQ(a)  %",
-            r#"%DYNAMIC_METADATA([ "a" , "b\"c"])%"#,
-            r"%X(a\)b)%",
-        ] {
-            assert_eq!(value_problem(good), None, "{good}");
-        }
-        for bad in [
-            "%",
-            "90%",
-            "%PROTOCOL",
-            "%PROTOCOL%%",
-            "%X(a%",
-            "%X(a)b%",
-            "%X([a])%",
-            r#"%X(["a")%"#,
-            r#"%X(["a"]%"#,
-            "%X(a\\",
-            "a\nb",
-            "\u{7f}",
-        ] {
-            assert!(value_problem(bad).is_some(), "{bad}");
-        }
-    }
 }

@@ -6,6 +6,7 @@ mod fault_injection;
 mod headers;
 mod mirror;
 mod retry_timeout;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use meshrelay_api::istio::virtual_service::HttpRoute;
 use meshrelay_api::references::{DestinationKind, DestinationReference};
 use meshrelay_api::resilience::{FaultInjectionPolicySpec, RetryTimeoutPolicySpec};
 use meshrelay_api::security::{CorsPolicySpec, ExtAuthPolicySpec, JwtPolicySpec};
-use meshrelay_api::selectors::RouteSelector;
+use meshrelay_api::selectors::{RouteLabelSelector, RouteSelector};
 use meshrelay_api::traffic_control::{HeaderManipulationPolicySpec, MirrorPolicySpec, RateLimitPolicySpec};
 use meshrelay_api::{Duration, Kind};
 
@@ -234,6 +235,15 @@ fn selects<K: RoutePolicy>(spec: &K, route: &Route<'_>) -> bool {
     routes.iter().any(|selector| route.is_selected(selector)) || routes.is_empty() && spec.holds_by_default()
 }
 
+/// Whether a policy picks some routes out of all.
+fn names_routes<K: RoutePolicy>(spec: &K) -> bool {
+    let is_any = |selector: &RouteSelector| {
+        let is_any_table = selector.route.as_ref().is_none_or(|route| *route == RouteLabelSelector::default());
+        is_any_table && selector.with_destinations.is_none()
+    };
+    !spec.apply_to_routes().is_empty() && !spec.apply_to_routes().iter().any(is_any)
+}
+
 /// The one policy of a kind that holds for a route. One that is refused keeps its place: what is younger must not
 /// come into force by a mistake.
 fn pick<K: RoutePolicy>(
@@ -318,13 +328,14 @@ impl RoutePolicies {
         mirror::apply(self, route, context, notes);
     }
 
-    /// Proxies that answer themselves neither try, wait nor copy, and Istio refuses faults there.
+    /// Proxies that answer themselves neither try, wait nor copy, and Istio refuses faults there. Policies for all
+    /// routes mean those on which they have an effect.
     fn tell_useless(&self, notes: &mut Notes) {
-        let sources = [
-            self.retry_timeout.as_ref().map(|policy| &policy.source),
-            self.fault_injection.as_ref().map(|policy| &policy.source),
-            self.mirror.as_ref().map(|policy| &policy.source),
-        ];
+        fn meant<K: RoutePolicy>(policy: Option<&Arc<Policy<K>>>) -> Option<&ResourceRef> {
+            policy.filter(|policy| names_routes(&*policy.input.spec)).map(|policy| &policy.source)
+        }
+        let sources =
+            [meant(self.retry_timeout.as_ref()), meant(self.fault_injection.as_ref()), meant(self.mirror.as_ref())];
         for source in sources.into_iter().flatten() {
             let text = format!("{} forwards no requests: the policy has no effect there", self.route);
             notes.say(source, Severity::Warning, Code::PolicyWithoutEffect, text);

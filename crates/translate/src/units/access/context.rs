@@ -17,7 +17,7 @@ use super::overlap;
 use super::policy::port_name;
 use super::service::{Peers, PodPort, Ruling, ServiceAccess};
 use super::speech::{Said, Speech};
-use crate::fingerprint::Shared;
+use crate::fingerprint::{Derived, Shared};
 use crate::input::kube::{ServiceSpec, selects};
 use crate::input::{ClusterInput, Input, Theirs};
 use crate::model::{Entry, Model, Principals, Shareable, Workspace, service_of};
@@ -246,6 +246,7 @@ impl<'a> View<'a> {
             grants: Some(vec![Grant { clients: Some(clients), ..Grant::default() }]),
             tls: Some(Tls::Strict),
             layers: Layers::chosen(layers),
+            reads: Derived::default(),
         };
         let workspaces = key.0.iter().flat_map(|name| self.model.sources(name));
         let sources = workspaces.chain(reached.gateways.keys()).cloned().collect();

@@ -1,16 +1,17 @@
 //! What an AccessPolicy, or the isolation of a workspace, says; without what it says it of.
 
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use meshrelay_api::admin::EnforcementLayers;
 use meshrelay_api::istio::authorization_policy::{Condition, From, Operation, Rule, Source, To};
 use meshrelay_api::istio::peer_authentication::{MutualTls, MutualTlsMode};
 use meshrelay_api::security::TlsMode;
-use meshrelay_snapshot::{Gvk, Name};
+use meshrelay_snapshot::{Gvk, Name, Pieces};
 
-use crate::fingerprint::Shared;
+use crate::fingerprint::{Derived, Shared};
 use crate::model::{Pods, Principals};
+use crate::output::{add_with_first_field, written};
 
 /// What is said.
 #[derive(Debug, Hash)]
@@ -21,6 +22,8 @@ pub(super) struct Effect {
     pub(super) tls: Option<Tls>,
     /// What enforces it where the choice is made; `None` for everything available.
     pub(super) layers: Option<Layers>,
+    /// See [`Effect::reads`].
+    pub(super) reads: Derived<Arc<BTreeSet<(Name, Gvk)>>>,
 }
 
 /// Kinds that tell which callers there are and what their identities are.
@@ -37,7 +40,11 @@ static CALLERS: LazyLock<[Gvk; 6]> = LazyLock::new(|| {
 
 impl Effect {
     /// The kinds of the clusters that callers come from.
-    pub(super) fn reads(&self) -> BTreeSet<(Name, Gvk)> {
+    pub(super) fn reads(&self) -> &Arc<BTreeSet<(Name, Gvk)>> {
+        self.reads.get(|| Arc::new(self.callers_read()))
+    }
+
+    fn callers_read(&self) -> BTreeSet<(Name, Gvk)> {
         let clients = self.grants.iter().flatten().filter_map(|grant| grant.clients.as_ref()).flatten();
         let clusters = clients.flat_map(|client| match &client.who {
             Some(Who::These(principals)) => principals.pods.keys().cloned().collect(),
@@ -73,14 +80,23 @@ impl Effect {
         self.grants.as_ref().is_some_and(|grants| grants.is_empty() || grants.iter().any(|grant| !grant.dry_run))
     }
 
-    /// What is allowed, with dry run or without; `None` where there is nothing of the sort.
-    pub(super) fn rules(&self, dry_run: bool, ports: &[String]) -> Option<Vec<Rule>> {
+    /// The rules for what is allowed, with dry run or without; `None` where there is nothing of the sort, and
+    /// nothing written for no rule at all, which allows nothing.
+    pub(super) fn rules(&self, dry_run: bool, ports: &[String]) -> Option<Pieces> {
         let grants = self.grants.as_ref()?;
         let mut of_sort = grants.iter().filter(|grant| grant.dry_run == dry_run).peekable();
         if of_sort.peek().is_none() && (dry_run || !grants.is_empty()) {
             return None;
         }
-        Some(of_sort.filter(|grant| !grant.is_nothing()).map(|grant| grant.rule(ports)).collect())
+        let mut rules = Pieces::default();
+        for (index, grant) in of_sort.filter(|grant| !grant.is_nothing()).enumerate() {
+            rules.add(if index == 0 { b"[" } else { b"," });
+            grant.write(ports, &mut rules);
+        }
+        if !rules.is_empty() {
+            rules.add(b"]");
+        }
+        Some(rules)
     }
 }
 
@@ -135,6 +151,8 @@ pub(super) struct Grant {
     pub(super) dry_run: bool,
     /// A condition was given that nothing can meet.
     pub(super) is_impossible: bool,
+    /// JSON of [`Grant::from`].
+    pub(super) written: Derived<Arc<[u8]>>,
 }
 
 /// Callers. All that is given must hold together.
@@ -181,7 +199,20 @@ impl Grant {
             .flatten()
     }
 
-    fn rule(&self, ports: &[String]) -> Rule {
+    /// Writes the rule. Callers can be many, and the same for many Services: they are written once.
+    fn write(&self, ports: &[String], json: &mut Pieces) {
+        let rest = written(&self.rule(ports));
+        let from = self.written.get(|| written(&self.from()).into());
+        if **from == *b"[]" {
+            return json.add(&rest);
+        }
+        let mut value = Pieces::default();
+        value.share(from);
+        add_with_first_field(json, "from", &value, &rest);
+    }
+
+    /// Where requests must come from, any of these.
+    fn from(&self) -> Vec<From> {
         let addressed = Source {
             ip_blocks: self.ip_blocks.clone(),
             remote_ip_blocks: self.remote_ip_blocks.clone(),
@@ -201,11 +232,15 @@ impl Grant {
             };
             From { source: Some(source) }
         };
-        let from = match &self.clients {
+        match &self.clients {
             Some(clients) => clients.iter().map(from).collect(),
             None if self.has_addresses() => vec![From { source: Some(addressed) }],
             None => Vec::new(),
-        };
+        }
+    }
+
+    /// The rule without callers.
+    fn rule(&self, ports: &[String]) -> Rule {
         let operation = Operation {
             methods: self.methods.clone(),
             paths: self.paths.clone(),
@@ -218,7 +253,7 @@ impl Grant {
             values: values.clone(),
             not_values: not_values.clone(),
         };
-        Rule { from, to, when: self.headers.iter().map(condition).collect() }
+        Rule { from: Vec::new(), to, when: self.headers.iter().map(condition).collect() }
     }
 }
 

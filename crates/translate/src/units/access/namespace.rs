@@ -69,7 +69,7 @@ impl ParentInput for NamespaceAccess {
             }
             if layers.cni && effect.is_enforced() {
                 let spec = cni::policy(labels, effect, &self.context.cluster, &self.doors, &BTreeSet::new());
-                let body = Body::new(&spec, shapers).reading(&effect.reads());
+                let body = Body::new(&spec, shapers).reading([effect.reads()]);
                 emission.emit(&self.context, &name, &body, Extra::default());
             }
         }

@@ -11,13 +11,17 @@ use meshrelay_api::security::{
 };
 use meshrelay_api::selectors::DestinationSelector;
 use meshrelay_snapshot::Name;
+use serde_json::Value;
 
 use super::effect::{Client, Effect, Grant, Layers, Tls, Who};
 use crate::ResourceRef;
-use crate::fingerprint::Shared;
+use crate::fingerprint::{Derived, Shared};
 use crate::model::{Model, Workspace};
 use crate::policies::Policy;
 use crate::report::{Code, Notes, Severity};
+
+/// Fields of the settings that say who may call.
+const AUTHZ: [&str; 2] = ["authz", "authzList"];
 
 /// A policy with what it says.
 #[derive(Clone, Debug)]
@@ -155,7 +159,22 @@ impl Reading<'_> {
         Targets::Destinations(services)
     }
 
+    /// What a policy says that cannot be read: nobody may call, if it is about that.
+    fn effect_of_flaw(&mut self) -> Effect {
+        let object = self.policy.input.object.value();
+        let says_nothing = |config: &Value| config.is_object() && AUTHZ.iter().all(|field| config.get(field).is_none());
+        let is_about_callers = !object.pointer("/spec/config").is_none_or(says_nothing);
+        if is_about_callers {
+            self.say(Severity::Invalid, Code::BadType, "spec.config cannot be read: nobody may call what it selects");
+        }
+        let tls = self.workspace.settings.isolation().map(|_| Tls::Strict);
+        Effect { grants: is_about_callers.then(Vec::new), tls, layers: None, reads: Derived::default() }
+    }
+
     fn effect(&mut self) -> Effect {
+        if self.policy.input.flaw.is_some() {
+            return self.effect_of_flaw();
+        }
         let nothing = AccessConfig::default();
         let config = self.policy.input.spec.config.as_ref().unwrap_or(&nothing);
         let list = match (&config.authz, config.authz_list.as_slice()) {
@@ -192,7 +211,7 @@ impl Reading<'_> {
                         available enforces the policy";
             self.say(Severity::Warning, Code::BadValue, text);
         }
-        let effect = Effect { grants, tls, layers };
+        let effect = Effect { grants, tls, layers, reads: Derived::default() };
         if effect.layers.is_some_and(|layers| !layers.mesh) {
             self.note_what_needs_a_proxy(&effect);
         }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use meshrelay_api::OutputKind as _;
 use meshrelay_api::istio::authorization_policy::{MatchLabelsSelector, Rule};
 use meshrelay_api::istio::{AuthorizationPolicy, PeerAuthentication};
-use meshrelay_snapshot::{ContentHash, Name};
+use meshrelay_snapshot::{ContentHash, Gvk, Name, Pieces};
 
 use super::cni;
 use super::effect::{Doors, Effect, Tls};
@@ -13,7 +14,7 @@ use crate::fingerprint::{Shared, fingerprint};
 use crate::input::kube::{ServiceSpec, TargetPort};
 use crate::input::{ClusterInput, Input, Theirs};
 use crate::names;
-use crate::output::{Body, Emission, Extra, Shapers};
+use crate::output::{Body, Emission, Extra, Shapers, add_with_first_field, written};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::{ContextId, ResourceRef};
 
@@ -125,12 +126,23 @@ pub(super) fn emit_authorization(
     // The name stays free for what is enforced as long as there is something.
     let suffix = if enforced.is_some() { "-dry-run" } else { "" };
     let logged_name = names::sanitize(&format!("{name}{suffix}"));
+    let body = |rules: &Pieces| {
+        let rest = written(&authorization(labels, Vec::new()));
+        let mut spec = Pieces::default();
+        if rules.is_empty() {
+            spec.add(&rest);
+        } else {
+            add_with_first_field(&mut spec, "rules", rules, &rest);
+        }
+        let gvk = Gvk::new(AuthorizationPolicy::GROUP, AuthorizationPolicy::VERSION, AuthorizationPolicy::KIND);
+        Body::written(gvk, spec, shapers.clone()).reading([effect.reads()])
+    };
     if let Some(rules) = enforced {
-        let body = Body::new(&authorization(labels, rules), shapers.clone()).reading(&effect.reads());
+        let body = body(&rules);
         emission.emit(context, &names::sanitize(name), &body, Extra::default());
     }
     if let Some(rules) = logged {
-        let body = Body::new(&authorization(labels, rules), shapers.clone()).reading(&effect.reads());
+        let body = body(&rules);
         let annotations = BTreeMap::from([(DRY_RUN.to_owned(), "true".to_owned())]);
         emission.emit(context, &logged_name, &body, Extra { annotations: Some(&annotations), ..Extra::default() });
     }
@@ -166,7 +178,7 @@ impl ParentInput for ServiceAccess {
             for (name, ports) in by_name(&ruling.cni, of_port) {
                 let ports = ports.iter().map(|port| port.in_cilium()).filter(|port| !port.is_empty()).collect();
                 let spec = cni::policy(labels, &ruling.effect, &self.context.cluster, &self.doors, &ports);
-                let body = Body::new(&spec, shapers.clone()).reading(&ruling.effect.reads());
+                let body = Body::new(&spec, shapers.clone()).reading([ruling.effect.reads()]);
                 emission.emit(&self.context, &names::sanitize(name), &body, Extra::default());
             }
         }

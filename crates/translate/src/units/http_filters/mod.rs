@@ -20,6 +20,7 @@ mod jwt;
 mod patch;
 mod rate_limit;
 mod routes;
+mod unreferenced;
 
 use std::collections::BTreeMap;
 
@@ -34,7 +35,7 @@ use routes::RouteFilters;
 
 use super::mesh_host::MeshHosts;
 use super::route_table::RouteTable;
-use crate::engine::{Gathering, Round, Stage};
+use crate::engine::{Gathering, Round, Stage, Step};
 use crate::fingerprint::Shared;
 use crate::policies::routes::{RouteBooks, RoutePolicies};
 use crate::report::Notes;
@@ -49,6 +50,7 @@ pub(crate) struct HttpFilters {
     inbound: Gathering<InboundFilters>,
     auth_configs: Gathering<AuthConfigs>,
     rate_limit_configs: Gathering<RateLimitConfigs>,
+    unreferenced: Step<()>,
 }
 
 impl Default for HttpFilters {
@@ -59,6 +61,7 @@ impl Default for HttpFilters {
             inbound: Gathering::new(UnitKind::HttpFilters, "filters of services"),
             auth_configs: Gathering::new(UnitKind::AuthConfig, "auth configs"),
             rate_limit_configs: Gathering::new(UnitKind::RateLimitConfig, "rate limit configs"),
+            unreferenced: Step::new("unreferenced servers"),
         }
     }
 }
@@ -92,6 +95,7 @@ impl HttpFilters {
             ext_auth::gather(model, effects.filter_map(|effect| effect.approval.as_ref()), notes)
         });
         self.rate_limit_configs.update(round, |notes| rate_limit::gather(model, hosts, notes));
+        self.unreferenced.update(round, |notes| unreferenced::note(model, books, notes), |_, (), _| ());
     }
 }
 

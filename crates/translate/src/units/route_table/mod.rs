@@ -19,6 +19,7 @@ mod weights;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use meshrelay_api::istio::VirtualService;
 use meshrelay_api::selectors::ObjectSelector;
 use meshrelay_snapshot::{ContentHash, Name};
 
@@ -196,6 +197,22 @@ impl RouteTable {
             Some(Freeze::Frozen(accepted)) => Some(accepted),
             _ => None,
         }
+    }
+
+    /// Where sidecars serve the table: labels of their pods, and the hosts.
+    pub(crate) fn at_sidecars(&self) -> Vec<(&ContextId, BTreeMap<String, String>, Vec<String>)> {
+        if let Some(accepted) = self.frozen() {
+            let kept = accepted.objects().filter_map(|(context, object)| {
+                let spec: VirtualService = serde_json::from_value(object.value().get("spec")?.clone()).ok()?;
+                // Its routes say for which pods they are.
+                let is_mesh = spec.gateways.iter().any(|gateway| gateway == placement::MESH);
+                is_mesh.then(|| (context, BTreeMap::new(), spec.hosts))
+            });
+            return kept.collect();
+        }
+        let served_by = self.placements.iter().flat_map(|place| place.served_by.iter().map(move |by| (place, by)));
+        let at_sidecars = served_by.filter(|(_, by)| by.gateway.is_none());
+        at_sidecars.map(|(place, by)| (&place.context, by.labels.clone(), place.hosts.clone())).collect()
     }
 
     fn targets_with_subset(&self) -> Vec<(ContextId, Target)> {

@@ -187,6 +187,16 @@ impl Root<'_> {
                         namespace: namespace.clone(),
                         workspace: viewer.workspace.clone(),
                     };
+                    // One VirtualService is for both, and Istio refuses one for all hosts at sidecars.
+                    if places.get(&context).is_some_and(|place| place.hosts.contains("*")) {
+                        let text = format!(
+                            "spec.hosts: sidecars of {}/{} do not serve the table, because a gateway there serves it \
+                             for *: write a table for sidecars, without *",
+                            context.cluster, context.namespace
+                        );
+                        notes.say_in(self.parent, &context, Severity::Warning, Code::BadValue, text);
+                        continue;
+                    }
                     let place = places.entry(context).or_default();
                     place.served_by.extend(served_by);
                     place.hosts.extend(hosts.iter().map(|host| (*host).clone()));

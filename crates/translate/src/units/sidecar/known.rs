@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use meshrelay_api::references::DestinationKind;
 use meshrelay_api::resilience::TrimProxyConfigPolicySpec;
@@ -15,7 +16,7 @@ use crate::engine::Stage;
 use crate::fingerprint::{Shared, fingerprint};
 use crate::input::ClusterInput;
 use crate::model::{Model, Shareable};
-use crate::policies::{Book, Destination, Policy, Subject};
+use crate::policies::{Book, Destination, Policy, Subject, check_workloads};
 use crate::reads::{Changes, Place, Thing, record};
 use crate::report::{Code, Notes, Severity};
 use crate::units::external_service::ExternalService;
@@ -29,7 +30,7 @@ pub(super) const NAME: &str = "known hosts";
 #[derive(Debug, Default, Hash)]
 pub(super) struct Hosts {
     pub(super) names: BTreeSet<String>,
-    pub(super) reads: BTreeSet<(Name, Gvk)>,
+    pub(super) reads: Arc<BTreeSet<(Name, Gvk)>>,
 }
 
 /// The hosts of one workspace in one cluster.
@@ -96,7 +97,7 @@ impl Hosts {
         let mut all = Self::default();
         for item in items {
             all.names.extend(item.hosts.iter().cloned());
-            all.reads.insert((item.source.cluster.clone(), item.source.key.gvk.clone()));
+            Arc::make_mut(&mut all.reads).insert((item.source.cluster.clone(), item.source.key.gvk.clone()));
         }
         Shared::new(all)
     }
@@ -248,7 +249,7 @@ impl Fleet<'_> {
             add_asked(&effect.route, &mut hosts.names);
             if hosts.names.len() > before {
                 let reads = effect.sources.iter().map(|source| (source.cluster.clone(), source.key.gvk.clone()));
-                hosts.reads.extend(reads);
+                Arc::make_mut(&mut hosts.reads).extend(reads);
             }
         }
         asked
@@ -294,8 +295,9 @@ fn add_asked(config: &Value, hosts: &mut BTreeSet<String>) {
 }
 
 impl Policy<TrimProxyConfigPolicySpec> {
-    /// Whether the policy names destinations.
+    /// Whether the policy names destinations; what of it has no effect is told.
     fn includes(&self, notes: &mut Notes) -> bool {
+        check_workloads(&self.source, "spec.applyToWorkloads", &self.input.spec.apply_to_workloads, notes);
         let is_empty = self.input.spec.config.as_ref().is_none_or(|config| config.included_destinations.is_empty());
         if is_empty {
             let text = "spec.config.includedDestinations: expected at least one entry, found none: the policy leaves \

@@ -1,6 +1,7 @@
 //! What sidecars know: without anything said, every destination of their cluster; trimmed, those that they may need.
 
 mod known;
+mod served;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,8 +14,10 @@ use meshrelay_api::selectors::WorkloadKind;
 use meshrelay_snapshot::{ContentHash, Name};
 
 use self::known::{Fleet, Hosts, Known};
+use self::served::Served;
 use crate::engine::{Round, Stage, Step};
 use crate::fingerprint::{Shared, fingerprint};
+use crate::hostname;
 use crate::input::kube::{WorkloadSpec, selects};
 use crate::input::{ClusterInput, Input, Theirs};
 use crate::model::{Model, Workspace};
@@ -26,6 +29,7 @@ use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::units::external_service::ExternalService;
 use crate::units::http_filters::HttpFilters;
 use crate::units::mesh_host::MeshHosts;
+use crate::units::route_table::RouteTable;
 use crate::{ContextId, ResourceRef};
 
 type Workload = Arc<Input<Theirs<WorkloadSpec>>>;
@@ -38,13 +42,14 @@ const NOTHING: &str = "~/*";
 pub(crate) struct Sidecars {
     book: Book<TrimProxyConfigPolicySpec>,
     known: Step<Known>,
+    served: Step<Served>,
     workloads: Stage<TrimmedWorkload>,
 }
 
 impl Default for Sidecars {
     fn default() -> Self {
         let workloads = Stage::new(UnitKind::Sidecar, "trimmed workloads");
-        Self { book: Book::default(), known: Step::new(known::NAME), workloads }
+        Self { book: Book::default(), known: Step::new(known::NAME), served: Step::new(served::NAME), workloads }
     }
 }
 
@@ -55,14 +60,21 @@ impl Sidecars {
         hosts: &MeshHosts,
         externals: &Stage<ExternalService>,
         filters: &HttpFilters,
+        tables: &Stage<RouteTable>,
     ) {
-        let Self { book, known, workloads } = self;
+        let Self { book, known, served, workloads } = self;
         let model = round.model;
         book.update(round, |cluster| cluster.trim_proxy_config_policies(), &["numSelectedWorkloads"]);
         let fleet = Fleet { model, hosts, externals, filters, book };
         known.update(round, |notes| fleet.resolve(notes), Known::compare);
-        let Some(known) = known.get() else { return };
-        let trims = Trims { model, known, book };
+        let is_trimmed = |workspace: &Name| {
+            let settings = model.workspaces.get(workspace).map(|workspace| &workspace.settings);
+            let by_settings = settings.is_some_and(|settings| settings.trims_to_visible() || settings.trims_all);
+            by_settings || !book.of(workspace).is_empty()
+        };
+        served.update(round, |notes| Served::resolve(model, tables, is_trimmed, notes), Served::compare);
+        let Some((known, served)) = known.get().zip(served.get()) else { return };
+        let trims = Trims { model, known, served, book };
         workloads.update(round, |cluster| trims.list(cluster), |parent, notes| trims.resolve(parent, notes));
     }
 }
@@ -76,6 +88,8 @@ struct TrimmedWorkload {
     labels: BTreeMap<Name, Name>,
     /// Many workloads have the same.
     hosts: Vec<Shared<Hosts>>,
+    /// Tables with hosts that are no destinations.
+    routes: BTreeMap<ResourceRef, BTreeSet<String>>,
     sources: Vec<ResourceRef>,
 }
 
@@ -83,12 +97,14 @@ struct TrimmedWorkload {
 struct Trims<'a> {
     model: &'a Model,
     known: &'a Known,
+    served: &'a Served,
     book: &'a Book<TrimProxyConfigPolicySpec>,
 }
 
 /// What is said about one workload.
 struct Said<'a> {
     hosts: Vec<Shared<Hosts>>,
+    routes: BTreeMap<ResourceRef, BTreeSet<String>>,
     policies: Vec<&'a ResourceRef>,
 }
 
@@ -137,6 +153,7 @@ impl<'a> Trims<'a> {
                 return None;
             };
             said.hosts.extend(of_other.hosts);
+            said.routes.extend(of_other.routes);
             said.policies.extend(of_other.policies);
             is_first &= other.spec.pod_labels() != labels || own.object.key() < other.object.key();
         }
@@ -145,7 +162,8 @@ impl<'a> Trims<'a> {
             return None;
         }
         let sources = self.model.sources(&workspace.name).chain(said.policies).cloned().collect();
-        Some(TrimmedWorkload { parent: parent.clone(), context, labels: labels.clone(), hosts: said.hosts, sources })
+        let Said { hosts, routes, .. } = said;
+        Some(TrimmedWorkload { parent: parent.clone(), context, labels: labels.clone(), hosts, routes, sources })
     }
 
     /// The policies that select a workload.
@@ -176,7 +194,7 @@ impl<'a> Trims<'a> {
     /// What the sidecars of a workload are to be told of, whatever is said of others; `None` for everything.
     fn said(&self, workspace: &'a Workspace, cluster: &'a ClusterInput, workload: &'a Workload) -> Option<Said<'a>> {
         let site = self.known.get(&workspace.name, &cluster.name)?;
-        let mut said = Said { hosts: Vec::new(), policies: Vec::new() };
+        let mut said = Said { hosts: Vec::new(), routes: BTreeMap::new(), policies: Vec::new() };
         if workspace.settings.trims_to_visible() {
             said.hosts.push(site.visible.clone());
         }
@@ -190,6 +208,13 @@ impl<'a> Trims<'a> {
             return None;
         }
         said.hosts.push(site.asked.clone());
+        // Destinations can be included by policies. What is none is known by its routes alone.
+        for served in self.served.at(&cluster.name, workload.namespace(), workload.spec.pod_labels()) {
+            let hosts: BTreeSet<String> = served.hosts.difference(&site.visible.names).cloned().collect();
+            if !hosts.is_empty() {
+                said.routes.insert(served.table.clone(), hosts);
+            }
+        }
         Some(said)
     }
 }
@@ -215,8 +240,12 @@ impl ParentInput for TrimmedWorkload {
 
     fn translate(&self) -> Batch {
         let mut emission = Emission::new(UnitKind::Sidecar, &self.parent);
-        let names: BTreeSet<&String> = self.hosts.iter().flat_map(|hosts| &hosts.names).collect();
+        let names = self.hosts.iter().flat_map(|hosts| &hosts.names);
+        let names: BTreeSet<String> = names.map(|name| hostname::importable(name)).collect();
         let mut hosts: Vec<String> = names.into_iter().map(|name| format!("*/{name}")).collect();
+        // The VirtualService is beside the workload: what has the host elsewhere stays unknown.
+        let served: BTreeSet<String> = self.routes.values().flatten().map(|host| hostname::importable(host)).collect();
+        hosts.extend(served.into_iter().map(|host| format!("./{host}")));
         if hosts.is_empty() {
             hosts.push(NOTHING.to_owned());
         }
@@ -226,8 +255,8 @@ impl ParentInput for TrimmedWorkload {
             workload_selector: Some(WorkloadSelector { labels: labels.collect() }),
             ..Sidecar::default()
         };
-        let shapers: Shapers = self.sources.iter().chain([&self.parent]).collect();
-        let body = Body::new(&spec, shapers).reading(self.hosts.iter().flat_map(|hosts| &hosts.reads));
+        let shapers: Shapers = self.sources.iter().chain(self.routes.keys()).chain([&self.parent]).collect();
+        let body = Body::new(&spec, shapers).reading(self.hosts.iter().map(|hosts| &hosts.reads));
         let ResourceRef { cluster, key } = &self.parent;
         let (kind, name, namespace) = (key.gvk.kind.as_str(), &key.name, &key.namespace);
         let name = if kind == "Deployment" {

@@ -18,6 +18,7 @@ use crate::fingerprint::fingerprint;
 use crate::input::{ClusterInput, Input, Ours};
 use crate::model::Model;
 use crate::output::{Body, Emission, Extra, Shapers};
+use crate::policies::check_workloads;
 use crate::report::{Code, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 
@@ -39,6 +40,7 @@ pub(crate) fn list(model: &Model, cluster: &ClusterInput) -> BTreeSet<ResourceRe
 pub(crate) fn resolve(model: &Model, parent: &ResourceRef, notes: &mut Notes) -> Option<VirtualGateway> {
     let gateway = model.clusters.get(&parent.cluster)?.virtual_gateways().get(&parent.place())?;
     let owner = model.config_owner(&parent.cluster, gateway.namespace())?;
+    check_workloads(parent, "spec.workloads", &gateway.spec.workloads, notes);
     let sites = site::resolve(model, owner, gateway, parent, notes);
     notes.count(parent, "selectedWorkloadsCount", sites.len());
     if sites.is_empty() {

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meshrelay_api::internal::DiscoveredGatewaySpec;
 use meshrelay_api::networking::{Listener, VirtualGatewaySpec};
-use meshrelay_api::selectors::WorkloadSelector;
+use meshrelay_api::selectors::{WorkloadKind, WorkloadSelector};
 use meshrelay_snapshot::Name;
 
 use super::server::{self, Traffic};
@@ -91,8 +91,9 @@ fn is_selected(
 ) -> bool {
     let is = |wanted: &str, found: &Name| wanted.is_empty() || found == wanted;
     let labels = &gateway.spec.workload_labels;
+    let of_pods = selectors.iter().filter(|one| one.kind == WorkloadKind::Kube);
     selectors.is_empty()
-        || selectors.iter().filter_map(|selector| selector.selector.as_ref()).any(|selector| {
+        || of_pods.filter_map(|one| one.selector.as_ref()).any(|selector| {
             is(&selector.name, service)
                 && is(&selector.namespace, &context.namespace)
                 && is(&selector.cluster, &context.cluster)

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 pub(crate) use auth_config::AuthConfigs;
 pub(super) use auth_config::gather;
 use server::Server;
+pub(super) use server::asked;
 
 use super::caller::Caller;
 use super::effect::{Effect, Phase, Position};
@@ -95,6 +96,9 @@ fn effect(
     notes: &mut Notes,
 ) -> Result<Option<Effect>, Finding> {
     let missing = |text: &str| (Code::Missing, text.to_owned());
+    if policy.input.flaw.is_some() {
+        return Err((Code::BadType, "spec.config cannot be read".to_owned()));
+    }
     let config = policy.input.spec.config.as_ref();
     let config = config.ok_or_else(|| missing("spec.config: expected glooAuth or customAuth, found nothing"))?;
     let kind = config.auth_type().map_err(|conflict| Code::split(&conflict))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use meshrelay_api::admin::ExtAuthServerSpec;
 use meshrelay_api::references::ObjectReference;
-use meshrelay_snapshot::{Gvk, Name, ObjectKey};
+use meshrelay_snapshot::{Gvk, ObjectKey};
 
 use super::{ExtAuthPolicy, filter};
 use crate::ResourceRef;
@@ -78,10 +78,7 @@ type Found = (ResourceRef, Arc<Input<Ours<ExtAuthServerSpec>>>);
 
 /// What is left out of the reference is that of the policy.
 fn named_server(model: &Model, policy: &ExtAuthPolicy, reference: &ObjectReference) -> Result<Found, Finding> {
-    let or = |text: &str, default: &Name| if text.is_empty() { default.clone() } else { Name::from(text) };
-    let cluster = or(&reference.cluster, &policy.source.cluster);
-    let namespace = or(&reference.namespace, &policy.source.key.namespace);
-    let key = (namespace, Name::from(&reference.name));
+    let (cluster, key) = policy.source.named(reference);
     let server = model.clusters.get(&cluster).and_then(|input| input.ext_auth_servers().get(&key));
     let server = server.filter(|_| model.config_owner(&cluster, &key.0).is_some());
     let wanted = || {
@@ -92,6 +89,16 @@ fn named_server(model: &Model, policy: &ExtAuthPolicy, reference: &ObjectReferen
         let text = format!("spec.config.server: {} does not exist or belongs to no workspace", wanted());
         (Code::NotFound, text)
     })
+}
+
+/// The server that a policy asks, whether or not it can be reached.
+pub(in crate::units::http_filters) fn asked(model: &Model, policy: &ExtAuthPolicy) -> Option<ResourceRef> {
+    let config = policy.input.spec.config.as_ref()?;
+    let found = match &config.server {
+        Some(reference) => named_server(model, policy, reference).ok(),
+        None => of_workspace(model, model.workspaces.get(&policy.workspace)?),
+    };
+    found.filter(|_| config.disable != Some(true)).map(|(server, _)| server)
 }
 
 /// The oldest server of a workspace.

@@ -66,6 +66,9 @@ fn in_force(
     owner: &Workspace,
     notes: &mut Notes,
 ) -> Result<Vec<Effect>, Finding> {
+    if policy.input.flaw.is_some() {
+        return Err((Code::BadType, "spec.config cannot be read".to_owned()));
+    }
     let config = policy.input.spec.config.as_ref();
     let config = config.ok_or_else(|| (Code::Missing, "spec.config: expected providers, found nothing".to_owned()))?;
     let mut sources = vec![policy.source.clone()];

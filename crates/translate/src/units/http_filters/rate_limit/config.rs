@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use meshrelay_api::admin::RateLimitServerConfigSpec;
 use meshrelay_api::references::{DestinationKind, DestinationReference};
-use meshrelay_snapshot::{ContentHash, Gvk, Name, ObjectKey};
+use meshrelay_snapshot::{ContentHash, Gvk, ObjectKey};
 use serde_json::{Map, Value, json};
 
 use super::{config_name, server};
@@ -119,9 +119,7 @@ fn behind(
 ) -> Result<Vec<ResourceRef>, Finding> {
     let wrong = || (Code::BadValue, "expected ref to a Service or VirtualDestination".to_owned());
     let reference = destination.r#ref.as_ref().filter(|_| destination.aws_lambda.is_none()).ok_or_else(wrong)?;
-    let or = |text: &str, default: &Name| if text.is_empty() { default.clone() } else { Name::from(text) };
-    let cluster = or(&reference.cluster, &source.cluster);
-    let place = (or(&reference.namespace, &source.key.namespace), Name::from(&reference.name));
+    let (cluster, place) = source.named(reference);
     let (gvk, kind) = match &destination.kind {
         DestinationKind::Service => (Gvk::new("", "v1", "Service"), Shareable::Service),
         DestinationKind::VirtualDestination => {

@@ -13,7 +13,6 @@ use meshrelay_api::rate_limits::RateLimitActions;
 use meshrelay_api::references::ObjectReference;
 use meshrelay_api::selectors::{DestinationSelector, RouteSelector};
 use meshrelay_api::traffic_control::{RateLimitConfig, RateLimitConfigType, RateLimitPolicySpec};
-use meshrelay_snapshot::Name;
 use serde_json::json;
 
 pub(crate) use config::RateLimitConfigs;
@@ -179,9 +178,7 @@ fn named<'a, T>(
     kind: &str,
     table: impl Fn(&'a ClusterInput) -> Table<'a, T>,
 ) -> Result<(ResourceRef, &'a Arc<Input<T>>), String> {
-    let or = |text: &str, default: &Name| if text.is_empty() { default.clone() } else { Name::from(text) };
-    let cluster = or(&reference.cluster, &from.cluster);
-    let key = (or(&reference.namespace, &from.key.namespace), Name::from(&reference.name));
+    let (cluster, key) = from.named(reference);
     let found = model.clusters.get(&cluster).and_then(|input| table(input).get(&key));
     let found = found.filter(|_| model.config_owner(&cluster, &key.0).is_some());
     found.map(|found| (found.reference(&cluster), found)).ok_or_else(|| {

@@ -1,0 +1,49 @@
+use jiff::Timestamp;
+use meshrelay_snapshot::ContentHash;
+use serde::{Deserialize, Serialize};
+
+/// What an agent can tell about itself: `GET /status` on its health port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AgentStatus {
+    /// Name of its cluster.
+    pub cluster: String,
+    /// Its version.
+    pub version: String,
+    /// True while the server receives inputs.
+    pub pushing: bool,
+    /// True while outputs are received.
+    pub pulling: bool,
+    /// Why there is no connection, as of the last attempt; empty with one.
+    pub last_error: String,
+    /// Objects in the newest input.
+    pub input_objects: usize,
+    /// Version of the output that was applied last.
+    pub output_version: u64,
+    /// Its digest.
+    pub output_digest: Option<ContentHash>,
+    /// Objects in it.
+    pub output_objects: usize,
+    /// How many of them could not be written.
+    pub failed_objects: usize,
+    /// Deletions that are not carried out; `None` if there are none.
+    pub held: Option<HeldStatus>,
+    /// Problems in the cluster's manifests, as text.
+    pub problems: Vec<String>,
+}
+
+/// Deletions that are not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldStatus {
+    /// Number of objects that are not wanted, but kept.
+    pub objects: usize,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// What an approval names; `None` if approval does not help.
+    pub digest: Option<ContentHash>,
+    /// What a person can do about it.
+    pub what_to_do: String,
+}
