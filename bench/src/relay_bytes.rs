@@ -9,7 +9,7 @@ use meshrelay_relay::grpc::{
     Caller, Client, Hub, Identity, Issued, Notice, Peer, Registrar, Registration, RelayService, ServerSettings,
     Traffic, tune_endpoint, tune_server,
 };
-use meshrelay_relay::{Direction, End, Held, Limits, Received, Refusal, RefusalReason, Sent, Timing};
+use meshrelay_relay::{Direction, End, Held, Limits, Memory, Received, Refusal, RefusalReason, Sent, Timing};
 use meshrelay_snapshot::{ContentHash, Name, Object, Snapshot};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -101,7 +101,7 @@ fn edited(snapshot: &Snapshot, edit: usize) -> anyhow::Result<Arc<Snapshot>> {
 
 async fn measure(objects: usize) -> anyhow::Result<()> {
     let first = snapshot(objects)?;
-    let bodies: usize = first.iter().map(|object| object.body_len()).sum();
+    let bodies: usize = first.iter().map(|object| object.pieces().len()).sum();
     let count = first.len();
     let first = edited(&first, 0)?;
     let (second, third) = (edited(&first, 1)?, edited(&first, 2)?);
@@ -118,17 +118,17 @@ async fn measure(objects: usize) -> anyhow::Result<()> {
     let serving = tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     line(&format!("{count} objects, {bodies} bytes of JSON"))?;
 
-    let mut base = None;
-    let mut push = Push { address, base: &mut base };
+    let mut memory = Memory::default();
+    let mut push = Push { address, memory: &mut memory };
     print("push: first, whole", push.measure(&[&first]).await?)?;
     let unchanged = push.measure(&[&first]).await?;
     print("push: reconnect, unchanged", unchanged)?;
     print("push: one changed object", push.measure(&[&first, &second]).await?.beside(unchanged))?;
     print("push: reconnect, one changed meanwhile", push.measure(&[&third]).await?)?;
-    let mut base = None;
-    let mut push = Push { address, base: &mut base };
+    let mut memory = Memory::default();
+    let mut push = Push { address, memory: &mut memory };
     print("push: new process, unchanged", push.measure(&[&third]).await?)?;
-    *push.base = None;
+    push.memory.base = None;
     print("push: new process, one changed meanwhile", push.measure(&[&second]).await?)?;
 
     let mut held = None;
@@ -199,7 +199,7 @@ fn expect_finished(end: &End) -> anyhow::Result<()> {
 /// One stream after the other.
 struct Push<'a> {
     address: SocketAddr,
-    base: &'a mut Option<Arc<Snapshot>>,
+    memory: &'a mut Memory,
 }
 
 impl Push<'_> {
@@ -216,7 +216,7 @@ impl Push<'_> {
                 }
             }
         };
-        let end = client.push(channel(self.address)?, &mut newest, self.base, &stop, on_event).await;
+        let end = client.push(channel(self.address)?, &mut newest, self.memory, &stop, on_event).await;
         expect_finished(&end)?;
         Ok(Bytes::of(client.traffic()))
     }

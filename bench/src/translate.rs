@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: &TranslateArguments) -> anyhow::Result<()> {
 
 fn output_bytes(translation: &Translation) -> usize {
     let objects = translation.outputs.values().flat_map(|snapshot| snapshot.iter());
-    objects.map(|object| object.body_len()).sum()
+    objects.map(|object| object.pieces().len()).sum()
 }
 
 /// The largest resident memory of this process so far, KiB.

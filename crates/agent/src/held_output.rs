@@ -49,8 +49,8 @@ impl HeldOutputFile {
         encoder.write_all(&serde_json::to_vec(&head)?)?;
         for object in snapshot.iter() {
             encoder.write_all(b"\n")?;
-            for part in object.parts() {
-                encoder.write_all(part)?;
+            for piece in object.pieces().iter() {
+                encoder.write_all(piece)?;
             }
         }
         encoder.finish()?.sync_all()?;

@@ -1,25 +1,26 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{ContentHash, Gvk, Name, ObjectKey, canonical_json};
+use crate::{ContentHash, Gvk, Name, ObjectKey, Pieces, canonical_json};
 
 /// One Kubernetes object, immutable. Shared behind `Arc`; the body is its canonical JSON, hashed once.
 ///
-/// The body is kept in parts, so that objects of many clusters share what is the same in all of them.
+/// The body is kept in pieces, so that objects of many clusters share what is the same in all of them.
 #[derive(Clone)]
 pub struct Object {
     key: ObjectKey,
-    labels: BTreeMap<Name, Name>,
+    /// Read when they are first asked for, where nobody had to read the object before.
+    labels: OnceLock<BTreeMap<Name, Name>>,
     created: Option<Timestamp>,
     generation: i64,
-    parts: Box<[Arc<[u8]>]>,
+    body: Pieces,
     hash: ContentHash,
 }
 
@@ -88,7 +89,7 @@ impl Object {
     ///
     /// # Errors
     /// As [`Object::from_value`].
-    pub fn from_canonical(body: impl Into<Arc<[u8]>>) -> Result<Self, ObjectError> {
+    pub fn from_canonical(body: impl Into<Vec<u8>>) -> Result<Self, ObjectError> {
         let body = body.into();
         let Head { api_version, kind, metadata } = serde_json::from_slice(&body)?;
         for (text, field) in [(&api_version, "apiVersion"), (&kind, "kind"), (&metadata.name, "metadata.name")] {
@@ -102,26 +103,22 @@ impl Object {
                 namespace: metadata.namespace.unwrap_or_default(),
                 name: metadata.name,
             },
-            labels: metadata.labels.unwrap_or_default(),
+            labels: OnceLock::from(metadata.labels.unwrap_or_default()),
             created: metadata.creation_timestamp,
             generation: metadata.generation.unwrap_or_default(),
             hash: ContentHash::of(&body),
-            parts: Box::from([body]),
+            body: body.into(),
         })
     }
 
-    /// From the parts of canonical JSON together with what it says, for those who wrote it and need not have it read: an
-    /// object with this key and these labels, without creation time and generation.
-    pub fn from_written(key: ObjectKey, labels: BTreeMap<Name, Name>, parts: impl Into<Box<[Arc<[u8]>]>>) -> Self {
-        let parts = parts.into();
-        let hash = ContentHash::of_concatenation(parts.iter().map(|part| &**part));
-        let object = Self { key, labels, created: None, generation: 0, hash, parts };
+    /// From canonical JSON together with the key that it says, for those who wrote it and need not have it read: an object
+    /// without creation time and generation.
+    pub fn from_written(key: ObjectKey, mut body: Pieces) -> Self {
+        body.shrink();
+        let hash = ContentHash::of_concatenation(body.iter());
+        let object = Self { key, labels: OnceLock::new(), created: None, generation: 0, hash, body };
         debug_assert_eq!(canonical_json(&object.value()), *object.body());
-        debug_assert!(
-            Self::from_canonical(object.body().to_vec()).is_ok_and(|read| {
-                (&read.key, &read.labels, read.hash) == (&object.key, &object.labels, object.hash)
-            })
-        );
+        debug_assert!(Self::from_canonical(object.body()).is_ok_and(|read| read.key == object.key));
         object
     }
 
@@ -132,7 +129,10 @@ impl Object {
 
     /// `metadata.labels`.
     pub fn labels(&self) -> &BTreeMap<Name, Name> {
-        &self.labels
+        self.labels.get_or_init(|| {
+            let head: Option<Head> = serde_json::from_slice(&self.body()).ok();
+            head.and_then(|head| head.metadata.labels).unwrap_or_default()
+        })
     }
 
     /// One of `metadata.annotations`, read out of the body: few are ever asked for, and they can be long.
@@ -153,20 +153,12 @@ impl Object {
 
     /// The canonical JSON of the whole object.
     pub fn body(&self) -> Cow<'_, [u8]> {
-        match &*self.parts {
-            [whole] => Cow::Borrowed(whole),
-            parts => Cow::Owned(parts.concat()),
-        }
+        self.body.bytes()
     }
 
-    /// The body in parts, one after the other.
-    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
-        self.parts.iter().map(|part| &**part)
-    }
-
-    /// Length of the body in bytes.
-    pub fn body_len(&self) -> usize {
-        self.parts().map(<[u8]>::len).sum()
+    /// The body in pieces, one after the other.
+    pub fn pieces(&self) -> &Pieces {
+        &self.body
     }
 
     /// Hash of the body.
@@ -210,7 +202,7 @@ mod tests {
         let (one, two) = (Object::from_value(&one).unwrap(), Object::from_value(&two).unwrap());
         assert_eq!(one, two);
         assert_eq!(one.key().to_string(), "Service n/a");
-        assert_eq!(Object::from_canonical(one.body().to_vec()).unwrap(), two);
+        assert_eq!(Object::from_canonical(one.body()).unwrap(), two);
     }
 
     #[test]

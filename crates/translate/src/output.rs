@@ -1,10 +1,10 @@
 //! Generated objects: their metadata, and how they are put together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use meshrelay_api::{OutputKind, labels};
-use meshrelay_snapshot::{Gvk, Name, Object, ObjectKey, canonical_json};
+use meshrelay_snapshot::{Gvk, Name, Object, ObjectKey, Pieces, canonical_json};
 use serde::Serialize;
 
 use crate::names;
@@ -14,9 +14,6 @@ use crate::{ContextId, ResourceRef};
 
 /// Annotation with all resources that had a part in a generated object, see [`shaped_by`].
 pub const SHAPED_BY: &str = "meshrelay.io/shaped-by";
-
-/// Value of the reconciler's label, as the original writes it.
-const TRANSLATOR: &str = "translator";
 
 /// A resource as the annotation [`SHAPED_BY`] names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -75,8 +72,8 @@ impl<'a> FromIterator<&'a ResourceRef> for Shapers {
 #[derive(Clone, Debug)]
 pub(crate) struct Body {
     gvk: Gvk,
-    /// The JSON of the spec and the end of the object.
-    spec: Vec<Arc<[u8]>>,
+    /// The JSON of the spec.
+    spec: Pieces,
     shapers: Arc<Shaping>,
 }
 
@@ -84,38 +81,34 @@ pub(crate) struct Body {
 #[derive(Debug)]
 struct Shaping {
     shapers: Shapers,
-    annotation: String,
+    /// The JSON of what [`SHAPED_BY`] says.
+    annotation: Arc<[u8]>,
     reads: Arc<UnitReads>,
 }
 
 impl Body {
     pub(crate) fn new<S: OutputKind>(spec: &S, shapers: Shapers) -> Self {
-        let mut json = Json::default();
-        json.add(&written(spec));
-        Self::written(Gvk::new(S::GROUP, S::VERSION, S::KIND), json, shapers)
+        Self::written(Gvk::new(S::GROUP, S::VERSION, S::KIND), written(spec).into(), shapers)
     }
 
     /// The `spec` of a kind that is not Istio's.
     pub(crate) fn of(gvk: Gvk, spec: &serde_json::Value, shapers: Shapers) -> Self {
-        let mut json = Json::default();
-        json.add(&canonical_json(spec));
-        Self::written(gvk, json, shapers)
+        Self::written(gvk, canonical_json(spec).into(), shapers)
     }
 
     /// The `spec` of a kind as canonical JSON.
-    pub(crate) fn written(gvk: Gvk, mut spec: Json, shapers: Shapers) -> Self {
-        spec.add(b"}");
-        let annotation = shapers.annotation();
+    pub(crate) fn written(gvk: Gvk, spec: Pieces, shapers: Shapers) -> Self {
+        let annotation = quoted(&shapers.annotation()).into();
         let reads = shapers.0.iter().map(|shaper| (shaper.cluster.clone(), shaper.key.gvk.clone()));
         let reads = Arc::new(UnitReads::new(reads));
-        Self { gvk, spec: spec.finish(), shapers: Arc::new(Shaping { shapers, annotation, reads }) }
+        Self { gvk, spec: spec.into_shared(), shapers: Arc::new(Shaping { shapers, annotation, reads }) }
     }
 
     /// The same with more kinds of clusters that had a part: too many resources to name them all.
     pub(crate) fn reading<'a>(self, more: impl IntoIterator<Item = &'a Arc<BTreeSet<(Name, Gvk)>>>) -> Self {
         let Shaping { shapers, annotation, reads } = &*self.shapers;
         let reads = Arc::new(more.into_iter().fold((**reads).clone(), |reads, more| reads.with(more)));
-        let shaping = Shaping { shapers: shapers.clone(), annotation: annotation.clone(), reads };
+        let shaping = Shaping { shapers: shapers.clone(), annotation: Arc::clone(annotation), reads };
         Self { shapers: Arc::new(shaping), ..self }
     }
 }
@@ -125,7 +118,9 @@ impl Body {
 pub(crate) struct Emission<'a> {
     parent: &'a ResourceRef,
     kind: UnitKind,
-    parent_labels: Vec<(Name, Name)>,
+    /// Labels that are the same in all contexts, and the end of the JSON of an object's labels.
+    parent_labels: Vec<(&'static str, Name)>,
+    written_labels: Arc<[u8]>,
     units: BTreeMap<ContextId, Unit>,
     pub(crate) notes: Notes,
     /// Unions of two sets that were made before: most units of a parent read the same.
@@ -139,61 +134,82 @@ pub(crate) struct Extra<'a> {
     pub(crate) annotations: Option<&'a BTreeMap<String, String>>,
 }
 
-#[derive(Serialize)]
-struct Head<'a> {
-    annotations: BTreeMap<&'a str, &'a str>,
-    labels: &'a BTreeMap<Name, Name>,
-    name: &'a Name,
-    namespace: &'a Name,
-}
-
-/// The keys of the labels that every generated object has.
-struct LabelKeys {
-    context: [Name; 3],
-    parent: [Name; 6],
-    reconciler: (Name, Name),
-}
-
-static LABEL_KEYS: LazyLock<LabelKeys> = LazyLock::new(|| LabelKeys {
-    context: [labels::CONTEXT_CLUSTER, labels::CONTEXT_NAMESPACE, labels::CONTEXT_WORKSPACE].map(Name::from),
-    parent: [
-        labels::PARENT_CLUSTER,
-        labels::PARENT_GROUP,
-        labels::PARENT_KIND,
-        labels::PARENT_NAME,
-        labels::PARENT_NAMESPACE,
-        labels::PARENT_VERSION,
-    ]
-    .map(Name::from),
-    reconciler: (labels::RECONCILER.into(), TRANSLATOR.into()),
-});
+/// Labels that say where an object is, in the order of their keys, before all of the parent's.
+const CONTEXT_LABELS: [&str; 3] = [labels::CONTEXT_CLUSTER, labels::CONTEXT_NAMESPACE, labels::CONTEXT_WORKSPACE];
 
 impl<'a> Emission<'a> {
     pub(crate) fn new(kind: UnitKind, parent: &'a ResourceRef) -> Self {
         let ResourceRef { cluster, key } = parent;
-        let values = [cluster, &key.gvk.group, &key.gvk.kind, &key.name, &key.namespace, &key.gvk.version];
-        let parent_labels = LABEL_KEYS.parent.iter().cloned().zip(values.map(label)).collect();
-        Self { parent, kind, parent_labels, units: BTreeMap::new(), notes: Notes::default(), merged: Vec::new() }
+        let parent_labels = vec![
+            (labels::PARENT_CLUSTER, label(cluster)),
+            (labels::PARENT_GROUP, label(&key.gvk.group)),
+            (labels::PARENT_KIND, label(&key.gvk.kind)),
+            (labels::PARENT_NAME, label(&key.name)),
+            (labels::PARENT_NAMESPACE, label(&key.namespace)),
+            (labels::PARENT_VERSION, label(&key.gvk.version)),
+            // As the original writes it.
+            (labels::RECONCILER, Name::from("translator")),
+        ];
+        let mut written = Pieces::default();
+        add_map(&mut written, &parent_labels.iter().map(|(key, value)| (*key, Text::Plain(value))).collect());
+        let written_labels = written.bytes()[1..].into();
+        Self {
+            parent,
+            kind,
+            parent_labels,
+            written_labels,
+            units: BTreeMap::new(),
+            notes: Notes::default(),
+            merged: Vec::new(),
+        }
     }
 
     /// Emits an object into a context.
     pub(crate) fn emit(&mut self, context: &ContextId, name: &str, body: &Body, extra: Extra<'_>) {
-        let own = extra.labels.into_iter().flatten().map(|(key, value)| (Name::from(key), Name::from(value)));
-        let mut all_labels: BTreeMap<Name, Name> = own.collect();
-        all_labels.extend(self.parent_labels.iter().cloned());
-        let values = [&context.cluster, &context.namespace, &context.workspace];
-        all_labels.extend(LABEL_KEYS.context.iter().cloned().zip(values.map(label)));
-        let (key, value) = &LABEL_KEYS.reconciler;
-        all_labels.insert(key.clone(), value.clone());
-        let mut annotations: BTreeMap<&str, &str> =
-            extra.annotations.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        annotations.insert(labels::CLUSTER, &context.cluster);
-        annotations.insert(SHAPED_BY, &body.shapers.annotation);
         let key = ObjectKey { gvk: body.gvk.clone(), namespace: context.namespace.clone(), name: Name::from(name) };
-        let head = Head { annotations, labels: &all_labels, name: &key.name, namespace: &key.namespace };
-        if let Some(start) = start(&body.gvk, &head) {
-            let parts: Box<[_]> = [start].into_iter().chain(body.spec.iter().cloned()).collect();
-            self.add(context, Object::from_written(key, all_labels, parts), &body.shapers);
+        // Canonical: keys in byte order, no spaces.
+        let mut json = Pieces::default();
+        json.add(b"{\"apiVersion\":");
+        json.add(&quoted(&body.gvk.api_version()));
+        json.add(b",\"kind\":");
+        json.add(&quoted(&body.gvk.kind));
+        json.add(b",\"metadata\":{\"annotations\":");
+        let own = extra.annotations.into_iter().flatten();
+        let mut annotations: BTreeMap<&str, Text<'_>> =
+            own.map(|(key, value)| (key.as_str(), Text::Plain(value))).collect();
+        annotations.insert(labels::CLUSTER, Text::Plain(&context.cluster));
+        annotations.insert(SHAPED_BY, Text::Quoted(&body.shapers.annotation));
+        add_map(&mut json, &annotations);
+        json.add(b",\"labels\":");
+        self.add_labels(&mut json, context, extra.labels);
+        json.add(b",\"name\":");
+        json.add(&quoted(name));
+        json.add(b",\"namespace\":");
+        json.add(&quoted(&context.namespace));
+        json.add(b"},\"spec\":");
+        json.extend(&body.spec);
+        json.add(b"}");
+        self.add(context, Object::from_written(key, json), &body.shapers);
+    }
+
+    fn add_labels(&self, json: &mut Pieces, context: &ContextId, own: Option<&BTreeMap<String, String>>) {
+        let context = [&context.cluster, &context.namespace, &context.workspace].map(label);
+        let context = CONTEXT_LABELS.into_iter().zip(context.iter().map(|value| Text::Plain(value)));
+        match own.filter(|own| !own.is_empty()) {
+            // Those of the parent come last, and are the same in all contexts.
+            None => {
+                for (key, value) in context {
+                    json.add(if key == CONTEXT_LABELS[0] { b"{" } else { b"," });
+                    add_field(json, key, value);
+                }
+                json.add(b",");
+                json.share(&self.written_labels);
+            }
+            Some(own) => {
+                let own = own.iter().map(|(key, value)| (key.as_str(), Text::Plain(value)));
+                let parent = self.parent_labels.iter().map(|(key, value)| (*key, Text::Plain(value)));
+                add_map(json, &own.chain(parent).chain(context).collect());
+            }
         }
     }
 
@@ -250,18 +266,34 @@ fn is_reported(shaper: &ResourceRef) -> bool {
         && !shaper.key.gvk.kind.starts_with("Workspace")
 }
 
-/// Writes the canonical JSON up to the spec directly: keys in byte order, no spaces.
-fn start(gvk: &Gvk, head: &Head<'_>) -> Option<Arc<[u8]>> {
-    let mut body = Vec::with_capacity(1024);
-    let api_version = gvk.api_version();
-    body.extend_from_slice(b"{\"apiVersion\":");
-    serde_json::to_writer(&mut body, &api_version).ok()?;
-    body.extend_from_slice(b",\"kind\":");
-    serde_json::to_writer(&mut body, &gvk.kind).ok()?;
-    body.extend_from_slice(b",\"metadata\":");
-    serde_json::to_writer(&mut body, head).ok()?;
-    body.extend_from_slice(b",\"spec\":");
-    Some(body.into())
+/// A text in JSON.
+#[derive(Clone, Copy)]
+enum Text<'a> {
+    Plain(&'a str),
+    /// Written, and shared.
+    Quoted(&'a Arc<[u8]>),
+}
+
+fn quoted(text: &str) -> Vec<u8> {
+    // Writing a text into memory cannot fail.
+    serde_json::to_vec(text).unwrap_or_default()
+}
+
+fn add_field(json: &mut Pieces, key: &str, value: Text<'_>) {
+    json.add(&quoted(key));
+    json.add(b":");
+    match value {
+        Text::Plain(text) => json.add(&quoted(text)),
+        Text::Quoted(text) => json.share(text),
+    }
+}
+
+fn add_map(json: &mut Pieces, map: &BTreeMap<&str, Text<'_>>) {
+    for (index, (key, value)) in map.iter().enumerate() {
+        json.add(if index == 0 { b"{" } else { b"," });
+        add_field(json, key, *value);
+    }
+    json.add(b"}");
 }
 
 /// A part of a spec as canonical JSON.
@@ -270,56 +302,15 @@ pub(crate) fn written<T: Serialize>(value: &T) -> Vec<u8> {
     canonical_json(&serde_json::to_value(value).unwrap_or_default())
 }
 
-/// Canonical JSON that is put together from pieces, some of them shared between objects.
-#[derive(Debug, Default)]
-pub(crate) struct Json {
-    parts: Vec<Arc<[u8]>>,
-    open: Vec<u8>,
-}
-
-impl Json {
-    /// Below this, a copy is as small as what it takes to share a piece.
-    const WORTH_SHARING: usize = 128;
-
-    pub(crate) fn add(&mut self, piece: &[u8]) {
-        self.open.extend_from_slice(piece);
-    }
-
-    pub(crate) fn share(&mut self, piece: &Arc<[u8]>) {
-        if piece.len() < Self::WORTH_SHARING {
-            return self.add(piece);
-        }
-        self.close();
-        self.parts.push(Arc::clone(piece));
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.parts.is_empty() && self.open.is_empty()
-    }
-
-    /// Adds an object with a field that comes before all those of another.
-    pub(crate) fn add_first_field(&mut self, name: &str, value: Self, rest: &[u8]) {
-        self.add(b"{\"");
-        self.add(name.as_bytes());
-        self.add(b"\":");
-        for part in value.finish() {
-            self.share(&part);
-        }
-        let rest = rest.strip_prefix(b"{").unwrap_or(rest);
-        self.add(if rest == b"}" { b"" } else { b"," });
-        self.add(rest);
-    }
-
-    fn close(&mut self) {
-        if !self.open.is_empty() {
-            self.parts.push(std::mem::take(&mut self.open).into());
-        }
-    }
-
-    fn finish(mut self) -> Vec<Arc<[u8]>> {
-        self.close();
-        self.parts
-    }
+/// Adds an object with a field that comes before all those of another.
+pub(crate) fn add_with_first_field(json: &mut Pieces, name: &str, value: &Pieces, rest: &[u8]) {
+    json.add(b"{\"");
+    json.add(name.as_bytes());
+    json.add(b"\":");
+    json.extend(value);
+    let rest = rest.strip_prefix(b"{").unwrap_or(rest);
+    json.add(if rest == b"}" { b"" } else { b"," });
+    json.add(rest);
 }
 
 #[cfg(test)]

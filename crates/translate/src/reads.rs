@@ -40,7 +40,8 @@ pub(crate) enum Thing<'a> {
     Result(&'a str, &'a str, &'a str, &'a str),
 }
 
-type Key = (Place, u64);
+/// A thing in a place.
+pub(crate) type Key = (Place, u64);
 
 thread_local! {
     static RECORDED: RefCell<Option<BTreeSet<Key>>> = const { RefCell::new(None) };
@@ -74,6 +75,10 @@ pub(crate) fn recorded<T>(step: impl FnOnce() -> T) -> (T, Reads) {
 pub(crate) struct Reads(Box<[Key]>);
 
 impl Reads {
+    pub(crate) fn keys(&self) -> &[Key] {
+        &self.0
+    }
+
     /// Whether any of it changed.
     pub(crate) fn changed(&self, changes: &Changes) -> bool {
         let Self(keys) = self;
@@ -95,6 +100,10 @@ impl Reads {
 pub(crate) struct Changes(BTreeMap<Place, BTreeSet<u64>>);
 
 impl Changes {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
+        self.0.iter().flat_map(|(place, things)| things.iter().map(|thing| (*place, *thing)))
+    }
+
     pub(crate) fn add(&mut self, place: Place, thing: Thing<'_>) {
         self.0.entry(place).or_default().insert(condensed(&thing));
     }

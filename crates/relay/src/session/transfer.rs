@@ -145,7 +145,7 @@ impl Transfer {
             self.listed += 1;
         }
         while let Some(object) = self.upserts.as_slice().first() {
-            if !fits(&entries, object.body_len()) {
+            if !fits(&entries, object.pieces().len()) {
                 return entries;
             }
             entries.upsert(object);

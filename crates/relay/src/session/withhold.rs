@@ -58,7 +58,7 @@ impl Outgoing {
 }
 
 fn verdict(object: &Object, limit: usize, refused: &RefusedObjects) -> Option<Withheld> {
-    let bytes = object.body_len();
+    let bytes = object.pieces().len();
     let key = || object.key().clone();
     if bytes > limit {
         return Some(Withheld { key: key(), bytes: bytes as u64, limit: limit as u64, message: String::new() });

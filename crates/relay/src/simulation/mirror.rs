@@ -49,7 +49,7 @@ impl Mirror {
 
     fn record(&mut self) {
         let outgoing = Outgoing::new(&self.truth, None, fixture::OBJECT_LIMIT, &RefusedObjects::new());
-        assert!(outgoing.snapshot.iter().all(|object| object.body_len() <= fixture::OBJECT_LIMIT));
+        assert!(outgoing.snapshot.iter().all(|object| object.pieces().len() <= fixture::OBJECT_LIMIT));
         self.newest = outgoing.digest;
         self.log.insert(outgoing.digest, outgoing.snapshot);
     }

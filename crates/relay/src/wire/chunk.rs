@@ -36,7 +36,7 @@ pub struct Entries {
 impl Entries {
     /// Adds an object that is new or changed.
     pub fn upsert(&mut self, object: &Object) {
-        self.count(object.body_len());
+        self.count(object.pieces().len());
         self.body.upserts.push(object.body().into_owned());
     }
 

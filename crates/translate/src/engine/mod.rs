@@ -1,6 +1,7 @@
 //! The memory of translation.
 
 mod outputs;
+mod readers;
 mod reports;
 mod stage;
 
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meshrelay_snapshot::{Name, Object, ObjectKey, Snapshot};
+use rayon::prelude::*;
 
 use self::outputs::Outputs;
 use self::reports::ReportBook;
@@ -22,6 +24,10 @@ use crate::vip::Allocations;
 use crate::{Inputs, LastAccepted, Options, ResourceRef, Stats, Translation, Unit, UnitKind};
 use stage::Origin;
 pub(crate) use stage::{Event, Gathering, Round, Stage, Step};
+
+/// Parents that are translated before what they give is taken in: enough for all processors, and few enough that what
+/// is on its way is small.
+const AT_ONCE: usize = 1024;
 
 /// Translates, and remembers what it did.
 #[derive(Debug, Default)]
@@ -216,11 +222,17 @@ impl Translator {
             }
         }
         let mut recomputed = 0;
-        for parent in changed {
-            let batch = parent.translate();
-            recomputed += batch.units.len();
-            self.remember_tree(&*parent, &batch);
-            self.remember(parent.id(), batch);
+        for parents in changed.chunks(AT_ONCE) {
+            // Parents do not depend on each other; what they give is taken in in their order.
+            let batches: Vec<Batch> = match parents {
+                [parent] => vec![parent.translate()],
+                _ => parents.par_iter().map(|parent| parent.translate()).collect(),
+            };
+            for (parent, batch) in parents.iter().zip(batches) {
+                recomputed += batch.units.len();
+                self.remember_tree(&**parent, &batch);
+                self.remember(parent.id(), batch);
+            }
         }
         recomputed
     }

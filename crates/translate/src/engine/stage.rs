@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use meshrelay_snapshot::{ContentHash, Name};
 
+use super::readers::Readers;
 use crate::ResourceRef;
 use crate::input::ClusterInput;
 use crate::model::Model;
@@ -61,17 +62,30 @@ pub(crate) struct Stage<V> {
     place: Place,
     lists: BTreeMap<Name, (BTreeSet<ResourceRef>, Reads)>,
     entries: BTreeMap<ResourceRef, Entry<V>>,
+    readers: Readers,
+    /// The parents by their numbers among the readers.
+    numbered: BTreeMap<u32, ResourceRef>,
+    next: u32,
 }
 
 #[derive(Debug)]
 struct Entry<V> {
+    number: u32,
     value: Option<(Arc<V>, ContentHash)>,
     reads: Reads,
 }
 
 impl<V: ParentInput + 'static> Stage<V> {
     pub(crate) fn new(kind: UnitKind, name: &'static str) -> Self {
-        Self { kind, place: Place::results(name), lists: BTreeMap::new(), entries: BTreeMap::new() }
+        Self {
+            kind,
+            place: Place::results(name),
+            lists: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            readers: Readers::default(),
+            numbered: BTreeMap::new(),
+            next: 0,
+        }
     }
 
     /// Brings the parents up to date: `list` names those of a cluster, `resolve` makes one of them.
@@ -98,17 +112,45 @@ impl<V: ParentInput + 'static> Stage<V> {
             dirty.extend(parents.difference(&before).cloned());
             self.lists.insert(cluster.clone(), (parents, reads));
         }
-        let touched = self.entries.iter().filter(|(_, entry)| round.touches(&entry.reads));
-        dirty.extend(touched.map(|(parent, _)| parent.clone()));
+        if round.everything {
+            dirty.extend(self.entries.keys().cloned());
+        } else {
+            let touched = self.readers.touched(&round.changes);
+            let touched = touched.iter().filter_map(|number| self.numbered.get(number));
+            let is_touched = |parent: &&ResourceRef| {
+                self.entries.get(*parent).is_some_and(|entry| entry.reads.changed(&round.changes))
+            };
+            dirty.extend(touched.filter(is_touched).cloned());
+        }
+        // So many that a new list of readers takes less time than to note each.
+        let are_many = dirty.len() > self.entries.len() / 8;
         for parent in dirty {
             let mut notes = Notes::default();
             let (value, reads) = recorded(|| resolve(&parent, &mut notes));
             round.events.push(Event::Noted(Origin::Resolved((self.kind, parent.clone())), notes));
-            self.set(parent, value.map(Arc::new), reads, round);
+            let number = self.number(&parent);
+            if !are_many {
+                self.readers.add(number, &reads);
+            }
+            self.set(parent, number, value.map(Arc::new), reads, round);
+        }
+        if are_many || self.readers.is_old() {
+            self.readers.rebuild(self.entries.values().map(|entry| (entry.number, &entry.reads)));
         }
     }
 
-    fn set(&mut self, parent: ResourceRef, value: Option<Arc<V>>, reads: Reads, round: &mut Round<'_>) {
+    /// The number of a parent among the readers.
+    fn number(&mut self, parent: &ResourceRef) -> u32 {
+        if let Some(entry) = self.entries.get(parent) {
+            return entry.number;
+        }
+        let number = self.next;
+        self.next += 1;
+        self.numbered.insert(number, parent.clone());
+        number
+    }
+
+    fn set(&mut self, parent: ResourceRef, number: u32, value: Option<Arc<V>>, reads: Reads, round: &mut Round<'_>) {
         let value = value.map(|value| {
             let fingerprint = value.fingerprint();
             (value, fingerprint)
@@ -124,7 +166,7 @@ impl<V: ParentInput + 'static> Stage<V> {
             if let Some(entry) = self.entries.get_mut(&parent) {
                 entry.reads = reads;
             } else {
-                self.entries.insert(parent, Entry { value, reads });
+                self.entries.insert(parent, Entry { number, value, reads });
             }
             return;
         }
@@ -133,11 +175,15 @@ impl<V: ParentInput + 'static> Stage<V> {
             Some((value, _)) => Event::Changed(Arc::clone(value) as _),
             None => Event::Gone((self.kind, parent.clone())),
         });
-        self.entries.insert(parent, Entry { value, reads });
+        self.entries.insert(parent, Entry { number, value, reads });
     }
 
     fn remove(&mut self, parent: &ResourceRef, round: &mut Round<'_>) {
-        if self.entries.remove(parent).is_some_and(|entry| entry.value.is_some()) {
+        let entry = self.entries.remove(parent);
+        if let Some(entry) = &entry {
+            self.numbered.remove(&entry.number);
+        }
+        if entry.is_some_and(|entry| entry.value.is_some()) {
             self.say_changed(parent, round);
             round.events.push(Event::Gone((self.kind, parent.clone())));
         }
@@ -194,7 +240,8 @@ impl<V: ParentInput + 'static> Gathering<V> {
         for value in values {
             let (_, parent) = value.id();
             gone.remove(&parent);
-            self.stage.set(parent, Some(Arc::new(value)), Reads::default(), round);
+            let number = self.stage.number(&parent);
+            self.stage.set(parent, number, Some(Arc::new(value)), Reads::default(), round);
         }
         for parent in gone {
             self.stage.remove(&parent, round);

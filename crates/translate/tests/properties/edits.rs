@@ -306,6 +306,7 @@ pub(crate) fn ext_auth() -> impl Strategy<Value = Value> {
     let config = select(vec![
         json!({"glooAuth": {"configs": [{"jwt": {}}]}}),
         json!({"customAuth": {"contextExtensions": {"a": "b"}}}),
+        json!({"glooAuth": "of a wrong type"}),
         json!({}),
     ]);
     let policy = (namespace(), name(), targets, config, prop::option::of(reference())).prop_map(

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail wherever it is")]
 
+mod delegation;
 mod edits;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -300,4 +301,42 @@ fn names_that_collide_are_told_apart() {
         entries.filter(|object| object.value()["spec"]["hosts"] == json!([host])).count()
     };
     assert_eq!((entries("h.a.mesh"), entries("h-a.mesh")), (1, 1));
+}
+
+#[test]
+fn trimmed_sidecars_follow_the_tables_that_they_serve() {
+    let mut fleet = base();
+    let template = json!({"metadata": {"labels": {"app": "y"}}});
+    let policy = json!({"config": {"includedDestinations": [{"selector": {"name": "y"}}]}});
+    let resilience = "resilience.policy.gloo.solo.io/v2";
+    for object in [
+        object("apps/v1", "Deployment", "a", "y", json!({"template": template})),
+        object(resilience, "TrimProxyConfigPolicy", "a", "x", policy),
+    ] {
+        apply(&mut fleet, &Edit::Put("c1", object));
+    }
+    let table = |host: &str, app: &str| {
+        let http = json!([{"forwardTo": {"destinations": [{"ref": {"name": "y"}, "port": {"number": 80}}]}}]);
+        let selectors = json!([{"selector": {"labels": {"app": app}}}]);
+        let spec = json!({"hosts": [host], "workloadSelectors": selectors, "http": http});
+        Edit::Put("c1", object("networking.gloo.solo.io/v2", "RouteTable", "a", "x", spec))
+    };
+    let mut translator = Translator::new(Options::default());
+    let mut hosts = |fleet: &Fleet| {
+        let translation = translator.translate(&forwards(fleet));
+        let sidecar = translation.outputs["c1"].iter().find(|object| object.key().gvk.kind == "Sidecar").unwrap();
+        sidecar.value()["spec"]["egress"][0]["hosts"].clone()
+    };
+    let own = "*/y.a.svc.cluster.local";
+    assert_eq!(hosts(&fleet), json!([own]));
+    for (table, expected) in [
+        (table("site.mesh", "y"), json!([own, "./site.mesh"])),
+        (table("*-b.mesh", "y"), json!([own, "./*.mesh"])),
+        (table("y", "y"), json!([own])),
+        (table("short", "y"), json!([own, "./short.a.svc.cluster.local"])),
+        (table("site.mesh", "other"), json!([own])),
+    ] {
+        apply(&mut fleet, &table);
+        assert_eq!(hosts(&fleet), expected, "{table:?}");
+    }
 }

@@ -7,11 +7,11 @@ use meshrelay_api::admin::EnforcementLayers;
 use meshrelay_api::istio::authorization_policy::{Condition, From, Operation, Rule, Source, To};
 use meshrelay_api::istio::peer_authentication::{MutualTls, MutualTlsMode};
 use meshrelay_api::security::TlsMode;
-use meshrelay_snapshot::{Gvk, Name};
+use meshrelay_snapshot::{Gvk, Name, Pieces};
 
 use crate::fingerprint::{Derived, Shared};
 use crate::model::{Pods, Principals};
-use crate::output::{Json, written};
+use crate::output::{add_with_first_field, written};
 
 /// What is said.
 #[derive(Debug, Hash)]
@@ -82,13 +82,13 @@ impl Effect {
 
     /// The rules for what is allowed, with dry run or without; `None` where there is nothing of the sort, and
     /// nothing written for no rule at all, which allows nothing.
-    pub(super) fn rules(&self, dry_run: bool, ports: &[String]) -> Option<Json> {
+    pub(super) fn rules(&self, dry_run: bool, ports: &[String]) -> Option<Pieces> {
         let grants = self.grants.as_ref()?;
         let mut of_sort = grants.iter().filter(|grant| grant.dry_run == dry_run).peekable();
         if of_sort.peek().is_none() && (dry_run || !grants.is_empty()) {
             return None;
         }
-        let mut rules = Json::default();
+        let mut rules = Pieces::default();
         for (index, grant) in of_sort.filter(|grant| !grant.is_nothing()).enumerate() {
             rules.add(if index == 0 { b"[" } else { b"," });
             grant.write(ports, &mut rules);
@@ -200,15 +200,15 @@ impl Grant {
     }
 
     /// Writes the rule. Callers can be many, and the same for many Services: they are written once.
-    fn write(&self, ports: &[String], json: &mut Json) {
+    fn write(&self, ports: &[String], json: &mut Pieces) {
         let rest = written(&self.rule(ports));
         let from = self.written.get(|| written(&self.from()).into());
         if **from == *b"[]" {
             return json.add(&rest);
         }
-        let mut value = Json::default();
+        let mut value = Pieces::default();
         value.share(from);
-        json.add_first_field("from", value, &rest);
+        add_with_first_field(json, "from", &value, &rest);
     }
 
     /// Where requests must come from, any of these.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use meshrelay_api::OutputKind as _;
 use meshrelay_api::istio::authorization_policy::{MatchLabelsSelector, Rule};
 use meshrelay_api::istio::{AuthorizationPolicy, PeerAuthentication};
-use meshrelay_snapshot::{ContentHash, Gvk, Name};
+use meshrelay_snapshot::{ContentHash, Gvk, Name, Pieces};
 
 use super::cni;
 use super::effect::{Doors, Effect, Tls};
@@ -14,7 +14,7 @@ use crate::fingerprint::{Shared, fingerprint};
 use crate::input::kube::{ServiceSpec, TargetPort};
 use crate::input::{ClusterInput, Input, Theirs};
 use crate::names;
-use crate::output::{Body, Emission, Extra, Json, Shapers, written};
+use crate::output::{Body, Emission, Extra, Shapers, add_with_first_field, written};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::{ContextId, ResourceRef};
 
@@ -126,23 +126,23 @@ pub(super) fn emit_authorization(
     // The name stays free for what is enforced as long as there is something.
     let suffix = if enforced.is_some() { "-dry-run" } else { "" };
     let logged_name = names::sanitize(&format!("{name}{suffix}"));
-    let body = |rules: Json| {
+    let body = |rules: &Pieces| {
         let rest = written(&authorization(labels, Vec::new()));
-        let mut spec = Json::default();
+        let mut spec = Pieces::default();
         if rules.is_empty() {
             spec.add(&rest);
         } else {
-            spec.add_first_field("rules", rules, &rest);
+            add_with_first_field(&mut spec, "rules", rules, &rest);
         }
         let gvk = Gvk::new(AuthorizationPolicy::GROUP, AuthorizationPolicy::VERSION, AuthorizationPolicy::KIND);
         Body::written(gvk, spec, shapers.clone()).reading([effect.reads()])
     };
     if let Some(rules) = enforced {
-        let body = body(rules);
+        let body = body(&rules);
         emission.emit(context, &names::sanitize(name), &body, Extra::default());
     }
     if let Some(rules) = logged {
-        let body = body(rules);
+        let body = body(&rules);
         let annotations = BTreeMap::from([(DRY_RUN.to_owned(), "true".to_owned())]);
         emission.emit(context, &logged_name, &body, Extra { annotations: Some(&annotations), ..Extra::default() });
     }
