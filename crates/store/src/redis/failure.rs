@@ -47,7 +47,7 @@ fn by_text(code: &str, reason: String, address: String) -> StoreError {
         StoreError::Loading { address }
     } else if says("WRONGPASS") || says("NOAUTH") {
         StoreError::Login { address, reason }
-    } else if says("NOPERM") {
+    } else if says("NOPERM") || says("The user executing the script can't") {
         StoreError::Permission { reason }
     } else if says("CLUSTERDOWN") || says("MASTERDOWN") {
         StoreError::ClusterDown { address, reason }
@@ -109,6 +109,10 @@ mod tests {
             ("NOAUTH Authentication required.", "MR0902"),
             ("WRONGPASS invalid username-password pair or user is disabled.", "MR0902"),
             ("NOPERM this user has no permissions to run the 'evalsha' command", "MR0903"),
+            (
+                "ERR The user executing the script can't run this command or subcommand script: 25d8, on @user_script:18.",
+                "MR0903",
+            ),
             ("CLUSTERDOWN Hash slot not served", "MR0908"),
             ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", "MR0908"),
             ("ERR unknown command 'EVALSHA'", "MR0909"),

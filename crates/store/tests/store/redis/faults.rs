@@ -18,7 +18,9 @@ use crate::sample;
 /// Waits until the store is away for the reason with that code.
 pub(crate) async fn error_while_away(store: &RedisStore, code: &str) -> StoreError {
     wait_for(format!("the store to be away with {code}"), async || match &store.health().borrow().reach {
-        Reach::Away { error, .. } if error.code() == code => Ok(error.clone()),
+        Reach::Away { error, .. } if error.code() == code && !error.to_string().contains("no attempt") => {
+            Ok(error.clone())
+        }
         other => Err(format!("{other:?}")),
     })
     .await

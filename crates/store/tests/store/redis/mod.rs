@@ -1,12 +1,14 @@
 mod alone;
 mod faults;
+mod installations;
+mod security;
 mod server;
 
 use std::sync::Arc;
 
 use meshrelay_store::{RedisSettings, RedisStore, SnapshotStore as _, Span};
 
-use crate::conformance::{DEADLINE, FEED};
+use crate::conformance::{DEADLINE, FEED, Plane, cases, one_after_the_other};
 use server::Server;
 
 /// Settings for a server: time-outs that a busy machine keeps.
@@ -38,4 +40,14 @@ async fn alone(arguments: &[&str]) -> (Server, Arc<RedisStore>) {
     let server = Server::start(arguments);
     let store = connected(&settings(server.address()), "test").await;
     (server, store)
+}
+
+/// The whole suite with these settings, each case with a plane of its own.
+async fn suite(settings: &RedisSettings) {
+    let plane = async |name: &str| Plane {
+        one: connected(settings, name).await,
+        two: connected(settings, name).await,
+        server: Box::new(()),
+    };
+    cases!(one_after_the_other, plane);
 }

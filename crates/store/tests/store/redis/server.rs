@@ -44,9 +44,28 @@ pub(crate) struct Server {
 impl Server {
     /// A server that saves nothing, with more arguments; `PORT` in them is its port, `DIR` its folder.
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, |_, _| {})
+    }
+
+    /// A Sentinel that watches the master at that port, with that password.
+    pub(crate) fn sentinel(name: &str, master: u16, password: &str) -> Self {
+        Self::start_with(&["DIR/sentinel.conf", "--sentinel"], |port, directory| {
+            let text = format!(
+                "port {port}\nbind 127.0.0.1\ndir {directory}\nlogfile {directory}/log\nunixsocket {directory}/socket\n\
+                 sentinel monitor {name} 127.0.0.1 {master} 1\nsentinel auth-pass {name} {password}\n\
+                 sentinel down-after-milliseconds {name} 500\nsentinel failover-timeout {name} 5000\n",
+                directory = directory.display()
+            );
+            std::fs::write(directory.join("sentinel.conf"), text).unwrap();
+        })
+    }
+
+    /// With a folder that `prepare` gets ready, given port and folder.
+    pub(crate) fn start_with(arguments: &[&str], prepare: impl Fn(u16, &Path)) -> Self {
         let given = arguments.iter().map(|&argument| argument.to_owned()).collect::<Vec<_>>();
         for _ in 0..ATTEMPTS {
             let (port, directory) = (free_port(), TempDir::new().unwrap());
+            prepare(port, directory.path());
             let child = spawn(port, directory.path(), &given);
             let mut server = Self { child, port, directory, arguments: given.clone() };
             if server.answers() {
@@ -147,20 +166,17 @@ fn spawn(port: u16, directory: &Path, arguments: &[String]) -> Child {
     let fill =
         |argument: &String| argument.replace("PORT", &port.to_string()).replace("DIR", &directory.to_string_lossy());
     let mut command = Command::new(program());
-    if !arguments.iter().any(|argument| argument == "--port") {
-        command.args(["--port", &port.to_string()]);
+    let given: Vec<_> = arguments.iter().map(fill).collect();
+    // A Sentinel has all of it in its file, which has to come first.
+    if !arguments.iter().any(|argument| argument == "--sentinel") {
+        let (port, directory) = (port.to_string(), directory.display());
+        let mut all = vec!["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+        if !arguments.iter().any(|argument| argument == "--port") {
+            all.extend(["--port", &port]);
+        }
+        command.args(all).args(["--unixsocket", &format!("{directory}/socket")]);
+        command.args(["--dir", &directory.to_string(), "--logfile", &format!("{directory}/log")]);
     }
-    command
-        .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--unixsocket"])
-        .arg(directory.join("socket"))
-        .arg("--dir")
-        .arg(directory)
-        .arg("--logfile")
-        .arg(directory.join("log"))
-        .args(arguments.iter().map(fill))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|error| panic!("cannot run {}: {error}", program().display()))
+    let command = command.args(given).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap_or_else(|error| panic!("cannot run {}: {error}", program().display()))
 }
