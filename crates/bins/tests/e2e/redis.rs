@@ -65,5 +65,7 @@ fn program() -> PathBuf {
     let places = std::env::split_paths(&path).map(|directory| directory.join("redis-server")).chain([ours]);
     let found =
         std::env::var_os("REDIS_SERVER").map(PathBuf::from).or_else(|| places.into_iter().find(|it| it.is_file()));
-    found.expect("redis-server is missing: run `cargo xtask setup`, or install it (Debian: redis-server)")
+    found.unwrap_or_else(|| {
+        panic!("redis-server is missing: run `cargo xtask setup`, or install it (Debian: redis-server)")
+    })
 }
