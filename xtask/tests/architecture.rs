@@ -64,11 +64,14 @@ const DIRECTIONS: [(&str, &[&str]); 11] = [
     ("relay", &["snapshot"]),
     ("cluster", &["api", "snapshot"]),
     ("store", &["snapshot"]),
-    ("server", &["api", "cluster", "pki", "process", "relay", "snapshot", "translate"]),
+    ("server", &["api", "cluster", "pki", "process", "relay", "snapshot", "store", "translate"]),
     ("agent", &["api", "cluster", "pki", "process", "relay", "snapshot"]),
-    ("meshctl", &["agent", "api", "cluster", "pki", "process", "relay", "server", "snapshot", "translate"]),
+    ("meshctl", &["agent", "api", "cluster", "pki", "process", "relay", "server", "snapshot", "store", "translate"]),
     // Measurements reach into everything that they measure.
-    ("bench", &["agent", "api", "cluster", "meshctl", "pki", "process", "relay", "server", "snapshot", "translate"]),
+    (
+        "bench",
+        &["agent", "api", "cluster", "meshctl", "pki", "process", "relay", "server", "snapshot", "store", "translate"],
+    ),
     // The package of the programs.
     ("meshrelay", &["agent", "meshctl", "server"]),
     ("xtask", &["agent", "api", "cluster", "meshctl", "server", "snapshot", "translate"]),
