@@ -3,6 +3,7 @@
 
 mod certificates;
 mod deletions;
+mod failover;
 mod fleet;
 mod installation;
 mod limits;
@@ -11,7 +12,9 @@ mod modes;
 mod operations;
 mod process;
 mod proxy;
+mod redis;
 mod registration;
+mod replicas;
 mod restarts;
 mod sandbox;
 mod wait;
