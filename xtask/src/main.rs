@@ -2,7 +2,10 @@
 
 mod codegen;
 mod corpus;
+mod debian;
 mod istioctl;
+mod prometheus;
+mod redis;
 mod run;
 mod schemas;
 mod setup;

@@ -5,15 +5,15 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 
+use crate::prometheus;
+use crate::redis;
 use crate::run;
 use crate::say;
 
 /// The version that `deny.toml` was written for: others may know other keys or judge differently.
 const CARGO_DENY: &str = "0.20.2";
 /// Where our own tools go, below the root of the repository: ignored by git, and gone with the rest of the build.
-const TOOLS: &str = "target/tools";
-/// Where the package of Prometheus is unpacked below [`TOOLS`]; the tests of the programs look there.
-const PROMETHEUS: &str = "prometheus";
+pub(crate) const TOOLS: &str = "target/tools";
 
 /// What the other tasks need and could not be taken for granted.
 pub(crate) struct Tools {
@@ -28,7 +28,8 @@ pub(crate) struct Tools {
 pub(crate) fn set_up(root: &Path) -> anyhow::Result<Tools> {
     components(root)?;
     let cargo_deny = cargo_deny(root)?;
-    prometheus(root)?;
+    redis::set_up(root)?;
+    prometheus::set_up(root)?;
     let go = run::answer(Command::new("go").arg("version"));
     say(&match go {
         Some(version) => format!("go: {version}\n"),
@@ -75,37 +76,4 @@ fn cargo_deny(root: &Path) -> anyhow::Result<PathBuf> {
     }
     say(&format!("cargo-deny: installed {CARGO_DENY}\n"));
     Ok(ours)
-}
-
-/// Prometheus and promtool, which the tests of metrics and alerts ask. From the Debian package, unpacked without being
-/// installed, which needs no root.
-fn prometheus(root: &Path) -> anyhow::Result<()> {
-    let folder = root.join(TOOLS).join(PROMETHEUS);
-    let programs = |folder: &Path| {
-        // What it says of itself begins with its name and version.
-        ["prometheus", "promtool"].map(|program| {
-            let answer = run::answer(Command::new(folder.join(program)).arg("--version"))?;
-            Some(answer.lines().next()?.split(" (").next()?.to_owned())
-        })
-    };
-    for (place, shown) in [(folder.join("usr/bin"), TOOLS), (PathBuf::new(), "the search path")] {
-        if let [Some(version), Some(_)] = programs(&place) {
-            say(&format!("prometheus: {version} ({shown})\n"));
-            return Ok(());
-        }
-    }
-    say(&format!("prometheus: unpacking Debian's package into {TOOLS}/{PROMETHEUS}, which takes 120 MB, once\n"));
-    let package = tempfile::tempdir()?;
-    let advice = "put prometheus and promtool (2.42 or newer) on the search path";
-    run::shown(package.path(), Command::new("apt-get").args(["-qq", "download", "prometheus"]))
-        .with_context(|| format!("cannot get the package prometheus of Debian; {advice}"))?;
-    let archive = std::fs::read_dir(package.path())?.next().context("apt-get download left no package")??.path();
-    std::fs::create_dir_all(&folder)?;
-    run::shown(root, Command::new("dpkg").arg("-x").args([&archive, &folder]))
-        .with_context(|| format!("cannot unpack the package prometheus; {advice}"))?;
-    match programs(&folder.join("usr/bin")) {
-        [Some(version), Some(_)] => say(&format!("prometheus: unpacked {version}\n")),
-        _ => bail!("prometheus was unpacked but does not run; {advice}"),
-    }
-    Ok(())
 }

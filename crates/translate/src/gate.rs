@@ -190,7 +190,7 @@ fn differences(before: &BTreeMap<Name, Registered>, after: &BTreeMap<Name, Regis
 pub fn ways_out<'a>(clusters: impl IntoIterator<Item = &'a Name>) -> String {
     let ways = clusters.into_iter().map(|name| {
         format!(
-            "bring the agent of cluster {name} back (is it scheduled, has it the memory it needs, does it reach the \
+            "bring the agent of {name} back (is it scheduled, has it the memory it needs, does it reach the \
              server, does the server refuse it?), or delete the KubernetesCluster {name} if the cluster is gone, or set \
              spec.skipWarming: true in the KubernetesCluster {name} to go on without it"
         )

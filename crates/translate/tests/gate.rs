@@ -129,8 +129,7 @@ fn the_ways_out_are_three_and_name_each_cluster() {
     let clusters: Vec<Name> = vec!["west".into(), "east".into()];
     let text = ways_out(&clusters);
     for name in ["west", "east"] {
-        for way in
-            ["bring the agent of cluster", "delete the KubernetesCluster", "skipWarming: true in the KubernetesCluster"]
+        for way in ["bring the agent of", "delete the KubernetesCluster", "skipWarming: true in the KubernetesCluster"]
         {
             assert!(text.contains(&format!("{way} {name}")), "{text}");
         }

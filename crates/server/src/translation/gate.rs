@@ -64,7 +64,8 @@ impl SafeMode {
         self.report(&verdict, now);
         match verdict {
             Verdict::Halt { until, .. } => {
-                let again = until.map_or(self.told.next(now), |until| until.min(self.told.next(now)));
+                let reminder = self.told.next(now);
+                let again = until.map_or(reminder, |until| until.min(reminder));
                 Answer::Wait(self.started.checked_add(again))
             }
             Verdict::Translate { without } => {
@@ -107,9 +108,10 @@ impl SafeMode {
             ),
         }
         let note = since.zip(ways_out.as_ref()).map(|(since, ways_out)| {
-            let end = until.map_or_else(|| "until they are there".to_owned(), |until| format!("until {until} at most"));
+            let end =
+                until.map_or_else(|| "until they are there".to_owned(), |until| format!("until {until:.0} at most"));
             format!(
-                "translation is halted since {since}, {end}, as inputs are missing: {}; to end it: {ways_out}",
+                "translation is halted since {since:.0}, {end}, as inputs are missing: {}; to end it: {ways_out}",
                 names()
             )
         });
