@@ -78,6 +78,10 @@ pub struct Arguments {
     /// Without safe mode: seconds after the start for which translation waits for warm clusters [default: 180]
     #[arg(long, value_name = "SECONDS")]
     safe_start_window: Option<u64>,
+    /// Redis that the replicas of the server share, HOST:PORT [default: none, for a single server]
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip)]
+    redis_address: Option<String>,
     /// Largest object that is taken from an agent, bytes [default: 2097152]
     #[arg(long, value_name = "BYTES")]
     max_object_bytes: Option<usize>,
@@ -98,7 +102,11 @@ impl Arguments {
         if self.insecure {
             self.tls_mode = Some("insecure".to_owned());
         }
-        Ok(settings::load(self.settings.as_deref(), &self)?)
+        let mut settings: Settings = settings::load(self.settings.as_deref(), &self)?;
+        if let Some(address) = self.redis_address {
+            settings.redis.get_or_insert_default().address = address;
+        }
+        Ok(settings)
     }
 }
 

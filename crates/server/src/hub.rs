@@ -83,12 +83,23 @@ impl ServerHub {
         }
     }
 
-    /// Shows in the status whether a cluster is warm, which is registered since then.
-    pub(crate) fn show_warm(&self, cluster: &Name, registered: Timestamp) {
-        let since = self.inputs.warm().get(cluster).copied();
-        self.update(cluster, |status| {
-            status.warm = since.is_some();
-            status.conditions = vec![warm::cluster_warm(registered, since)];
+    /// Shows in the status what is known of every registered cluster.
+    pub(crate) fn show_known(&self) {
+        let all = self.inputs.known();
+        self.status.send_if_modified(|status| {
+            let mut changed = false;
+            for (cluster, known) in all {
+                let Some(status) = status.clusters.get_mut(&cluster) else { continue };
+                let conditions = [warm::cluster_warm(known.registered, known.warm)];
+                let (version, objects) = known.input.unwrap_or_default();
+                changed |= status.conditions != conditions
+                    || (status.input_version, status.input_objects) != (version, objects);
+                status.warm = known.warm.is_some();
+                status.conditions = conditions.into();
+                status.has_input = known.input.is_some();
+                (status.input_version, status.input_objects) = (version, objects);
+            }
+            changed
         });
     }
 
@@ -128,11 +139,6 @@ impl Hub for ServerHub {
 
     fn on_input(&self, cluster: &Name, input: Held) {
         let objects = input.visible().len();
-        self.update(cluster, |status| {
-            status.input_version = input.version();
-            status.input_objects = objects;
-            status.has_input = true;
-        });
         let withheld = input.withheld();
         let count = i64::try_from(withheld.len()).unwrap_or(i64::MAX);
         self.metrics.input_withheld.get_or_create(&Metrics::cluster(cluster)).set(count);
@@ -141,8 +147,7 @@ impl Hub for ServerHub {
         }
         let mut file = self.warm_file.lock();
         let mut warm = self.inputs.warm();
-        let registered = self.inputs.registered_since(cluster);
-        let is_first = registered.is_some() && !warm.contains_key(cluster);
+        let is_first = self.inputs.is_registered(cluster) && !warm.contains_key(cluster);
         let since = *warm.entry(cluster.clone()).or_insert_with(Timestamp::now);
         if is_first {
             // On disk before anything is made from it: a server that dies in between waits for this cluster.
@@ -151,9 +156,7 @@ impl Hub for ServerHub {
         }
         self.inputs.set(cluster, input, since);
         drop(file);
-        if let Some(registered) = registered.filter(|_| is_first) {
-            self.show_warm(cluster, registered);
-        }
+        self.show_known();
     }
 
     fn outputs(&self, cluster: &Name) -> watch::Receiver<Option<Arc<Snapshot>>> {

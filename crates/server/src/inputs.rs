@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -16,6 +16,8 @@ pub(crate) struct Inputs {
     management: Name,
     state: Mutex<State>,
     changed: watch::Sender<Instant>,
+    unshared: watch::Sender<()>,
+    registrations: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -25,12 +27,25 @@ struct State {
     registered: BTreeMap<Name, Registration>,
     warm: WarmClusters,
     held: BTreeMap<Name, Held>,
+    /// Clusters of which the store lacks what we hold, or that are gone.
+    unshared: BTreeSet<Name>,
+}
+
+/// What is known of a registered cluster.
+pub(crate) struct Known {
+    /// Since when it is registered.
+    pub(crate) registered: Timestamp,
+    /// Since when it is warm.
+    pub(crate) warm: Option<Timestamp>,
+    /// Version of its input and number of objects in it.
+    pub(crate) input: Option<(u64, usize)>,
 }
 
 impl Inputs {
     pub(crate) fn new(management: Name, warm: WarmClusters) -> Self {
         let state = Mutex::new(State { warm, ..State::default() });
-        Self { management, state, changed: watch::Sender::new(Instant::now()) }
+        let changed = watch::Sender::new(Instant::now());
+        Self { management, state, changed, unshared: watch::Sender::new(()), registrations: watch::Sender::new(()) }
     }
 
     /// When an input or the set of clusters changed last.
@@ -53,16 +68,34 @@ impl Inputs {
                 state.warm.entry(name.clone()).or_insert(since);
             }
         }
+        state.unshared.extend(removed.iter().cloned());
+        let is_news = registered.keys().any(|name| !state.registered.contains_key(name));
         state.registered = registered;
         state.local = Some(local);
         drop(state);
         self.changed.send_replace(Instant::now());
+        if !removed.is_empty() {
+            self.unshared.send_replace(());
+        }
+        if is_news {
+            self.registrations.send_replace(());
+        }
         removed
     }
 
-    /// Since when a cluster is registered; `None` if it is not.
-    pub(crate) fn registered_since(&self, cluster: &Name) -> Option<Timestamp> {
-        self.state.lock().registered.get(cluster).map(|registration| registration.since)
+    /// What is known of every registered cluster, for its status.
+    pub(crate) fn known(&self) -> BTreeMap<Name, Known> {
+        let state = self.state.lock();
+        let known = |(name, registration): (&Name, &Registration)| {
+            let held = state.held.get(name);
+            let known = Known {
+                registered: registration.since,
+                warm: state.warm.get(name).copied(),
+                input: held.map(|held| (held.version(), held.visible().len())),
+            };
+            (name.clone(), known)
+        };
+        state.registered.iter().map(known).collect()
     }
 
     pub(crate) fn is_registered(&self, cluster: &str) -> bool {
@@ -91,8 +124,61 @@ impl Inputs {
         }
         state.held.insert(cluster.clone(), input);
         state.warm.entry(cluster.clone()).or_insert(since);
+        state.unshared.insert(cluster.clone());
         drop(state);
         self.changed.send_replace(Instant::now());
+        self.unshared.send_replace(());
+    }
+
+    /// Takes over an input that another replica has, if it is newer than what is held.
+    pub(crate) fn adopt(&self, cluster: &Name, input: Held) {
+        let rank = |held: &Held| (held.version(), held.visible().digest());
+        let mut state = self.state.lock();
+        let is_newer = state.held.get(cluster).is_none_or(|held| rank(held) < rank(&input));
+        if !is_newer || !state.registered.contains_key(cluster) {
+            return;
+        }
+        state.held.insert(cluster.clone(), input);
+        state.warm.entry(cluster.clone()).or_insert_with(Timestamp::now);
+        drop(state);
+        self.changed.send_replace(Instant::now());
+    }
+
+    /// Everything that is held.
+    pub(crate) fn all_held(&self) -> BTreeMap<Name, Held> {
+        self.state.lock().held.clone()
+    }
+
+    /// Clusters that have sent a snapshot to some replica, and when. Of two times the earlier one is right.
+    pub(crate) fn add_warm(&self, more: WarmClusters) {
+        let mut state = self.state.lock();
+        for (cluster, since) in more {
+            let known = state.warm.entry(cluster).or_insert(since);
+            *known = since.min(*known);
+        }
+    }
+
+    /// Tells when there is something that the store lacks.
+    pub(crate) fn unshared_changes(&self) -> watch::Receiver<()> {
+        self.unshared.subscribe()
+    }
+
+    /// The clusters of which the store lacks something.
+    pub(crate) fn take_unshared(&self) -> BTreeSet<Name> {
+        std::mem::take(&mut self.state.lock().unshared)
+    }
+
+    /// Notes that the store lacks something of these.
+    pub(crate) fn put_back_unshared(&self, clusters: BTreeSet<Name>) {
+        if !clusters.is_empty() {
+            self.state.lock().unshared.extend(clusters);
+            self.unshared.send_replace(());
+        }
+    }
+
+    /// Tells when clusters are registered.
+    pub(crate) fn registrations(&self) -> watch::Receiver<()> {
+        self.registrations.subscribe()
     }
 
     /// The inputs for a translation with what the gate has to know, both as of one moment; `None` before the management

@@ -53,9 +53,7 @@ pub(crate) async fn follow(
             tracing::info!(cluster = %name, warm = cluster.warm, "a cluster is registered");
         }
         hub.keep_warm();
-        for (cluster, registration) in &registered {
-            hub.show_warm(cluster, registration.since);
-        }
+        hub.show_known();
         for cluster in removed {
             tracing::info!(%cluster, "the cluster is no longer registered");
             let message = format!("the KubernetesCluster {cluster} was removed from the management cluster");

@@ -48,6 +48,8 @@ pub struct Metrics {
     pub(crate) rejected: Family<ReasonLabel, Counter>,
     pub(crate) certificate_expires: Gauge,
     pub(crate) units_recomputed: Counter,
+    pub(crate) store_write_time: Histogram,
+    pub(crate) store_errors: Counter,
 }
 
 impl Default for Metrics {
@@ -65,6 +67,8 @@ impl Default for Metrics {
             rejected: Family::default(),
             certificate_expires: Gauge::default(),
             units_recomputed: Counter::default(),
+            store_write_time: Histogram::new(TIME_BUCKETS),
+            store_errors: Counter::default(),
         }
     }
 }
@@ -91,6 +95,18 @@ impl Metrics {
             "Resources that work with gaps",
             &["workspace", "gvk"],
             &self.translation_warnings,
+        );
+        metrics.add(
+            "gloo_mesh_redis_write_time_sec",
+            "Time that a write of an input to the snapshot store took",
+            &[],
+            &self.store_write_time,
+        );
+        metrics.add(
+            "gloo_mesh_redis_sync_err",
+            "Failed reads and writes of the snapshot store",
+            &[],
+            &self.store_errors,
         );
         metrics.add("object_write_fails", "Objects that agents could not write", &["cluster"], &self.write_failures);
         metrics.add("meshrelay_refusals", "Refused registrations and streams", &["reason"], &self.refusals);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use meshrelay_pki::ServerOptions;
 use meshrelay_pki::tls::{FilePair, ServerFiles, TlsMode};
+use meshrelay_store::RedisSettings;
 use meshrelay_translate::GateSettings;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,9 @@ pub struct Settings {
     pub safe_mode: bool,
     /// Without safe mode: seconds after the start for which translation waits for the inputs of warm clusters.
     pub safe_start_window: u64,
+    /// Redis that the replicas of the management server share, and that keeps inputs over their restarts; without it there
+    /// can be one server only.
+    pub redis: Option<RedisSettings>,
     /// Largest object that is taken from an agent, bytes.
     pub max_object_bytes: usize,
     /// File into which reports on resources are written after each translation.
@@ -73,6 +77,7 @@ impl Default for Settings {
             client_ca: None,
             safe_mode: false,
             safe_start_window: 180,
+            redis: None,
             max_object_bytes: 2 * 1024 * 1024,
             reports_file: None,
             clock: None,

@@ -17,7 +17,7 @@ pub(crate) const WARM_FILE: &str = "warm-clusters.json";
 /// When each cluster that has sent a snapshot sent its first one.
 pub(crate) type WarmClusters = BTreeMap<Name, Timestamp>;
 
-/// What the file may hold.
+/// What the file may hold, and what replicas share.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum WarmFile {
@@ -32,20 +32,34 @@ impl Default for WarmFile {
     }
 }
 
-/// Reads the file. Clusters without a time are warm since `now`, and the file says so from then on.
-pub(crate) fn load(file: &StateFile, now: Timestamp) -> Result<WarmClusters, ServerError> {
-    match file.load()? {
-        WarmFile::Times(warm) => Ok(warm),
-        WarmFile::Names(names) => {
-            let warm = names.into_iter().map(|name| (name, now)).collect();
-            file.store(&warm)?;
-            Ok(warm)
+impl WarmFile {
+    /// Those without a time are warm since `now`.
+    fn into_clusters(self, now: Timestamp) -> WarmClusters {
+        match self {
+            Self::Times(warm) => warm,
+            Self::Names(names) => names.into_iter().map(|name| (name, now)).collect(),
         }
     }
 }
 
+/// Reads what replicas share; nothing from what is of another form.
+pub(crate) fn shared(value: &serde_json::Value, now: Timestamp) -> WarmClusters {
+    WarmFile::deserialize(value).unwrap_or_default().into_clusters(now)
+}
+
+/// Reads the file. Clusters without a time are warm since `now`, and the file says so from then on.
+pub(crate) fn load(file: &StateFile, now: Timestamp) -> Result<WarmClusters, ServerError> {
+    let kept: WarmFile = file.load()?;
+    let is_earlier = matches!(kept, WarmFile::Names(_));
+    let warm = kept.into_clusters(now);
+    if is_earlier {
+        file.store(&warm)?;
+    }
+    Ok(warm)
+}
+
 /// What a KubernetesCluster says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Registration {
     /// `spec.skipWarming`.
     pub(crate) skip_warming: bool,

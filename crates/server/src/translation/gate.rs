@@ -56,6 +56,9 @@ impl SafeMode {
 
     /// Looks at what there is now.
     pub(super) fn ask(&mut self) -> Answer {
+        // What other replicas told, as far as nobody has noted and shown it yet.
+        self.hub.keep_warm();
+        self.hub.show_known();
         let Some((registered, inputs)) = self.hub.inputs.for_translation() else { return Answer::Wait(None) };
         let now = self.started.elapsed();
         self.gate.on(GateEvent::Time(now));
