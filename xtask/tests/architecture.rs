@@ -67,9 +67,12 @@ const DIRECTIONS: [(&str, &[&str]); 11] = [
     ("store", &["snapshot"]),
     ("server", &["api", "cluster", "pki", "process", "relay", "snapshot", "store", "translate"]),
     ("agent", &["api", "cluster", "pki", "process", "relay", "snapshot"]),
-    ("meshctl", &["agent", "api", "cluster", "pki", "process", "relay", "server", "snapshot", "translate"]),
+    ("meshctl", &["agent", "api", "cluster", "pki", "process", "relay", "server", "snapshot", "store", "translate"]),
     // Measurements reach into everything that they measure.
-    ("bench", &["agent", "api", "cluster", "meshctl", "pki", "process", "relay", "server", "snapshot", "translate"]),
+    (
+        "bench",
+        &["agent", "api", "cluster", "meshctl", "pki", "process", "relay", "server", "snapshot", "store", "translate"],
+    ),
     // The package of the programs.
     ("meshrelay", &["agent", "meshctl", "server"]),
     ("xtask", &["agent", "api", "cluster", "meshctl", "server", "snapshot", "translate"]),
