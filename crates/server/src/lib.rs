@@ -2,6 +2,7 @@
 //! cluster its output.
 
 pub mod cli;
+mod cluster_metrics;
 mod error;
 mod hub;
 mod inputs;
@@ -16,6 +17,7 @@ mod sharing;
 mod state_file;
 mod status;
 mod translation;
+mod warm;
 
 pub use error::ServerError;
 pub use metrics::Metrics;

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use meshrelay_snapshot::{Name, Snapshot};
 
 pub use engine::Translator;
-pub use gate::{GateSettings, Registered, Verdict, doubt, gate};
+pub use gate::{Gate, GateEvent, GateSettings, Registered, Verdict, doubt, ways_out};
 pub use last_accepted::LastAccepted;
 pub use model::visibility::{ExportedResource, ImportedResource, OwnedNamespace, Visibility, WorkspaceView};
 pub use output::{SHAPED_BY, Shaper, shaped_by};
