@@ -78,6 +78,10 @@ pub struct Arguments {
     /// Without safe mode: seconds after the start for which translation waits for warm clusters [default: 180]
     #[arg(long, value_name = "SECONDS")]
     safe_start_window: Option<u64>,
+    /// What is held still while the input of a warm cluster is missing: fleet, as safe mode and the safe start window say,
+    /// or dependents, only what depends on that cluster [default: fleet]
+    #[arg(long, value_name = "SCOPE")]
+    safe_mode_scope: Option<String>,
     /// Largest object that is taken from an agent, bytes [default: 2097152]
     #[arg(long, value_name = "BYTES")]
     max_object_bytes: Option<usize>,

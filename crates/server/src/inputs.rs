@@ -74,13 +74,6 @@ impl Inputs {
         self.state.lock().warm.clone()
     }
 
-    /// A registered cluster that has sent a snapshot to a former process of this server, and none to this one; not one
-    /// that skips warming.
-    pub(crate) fn awaited(&self) -> Option<Name> {
-        let awaited = |cluster: &Registered| cluster.warm && !cluster.skip_warming && !cluster.present;
-        self.registered().into_iter().find(|(_, cluster)| awaited(cluster)).map(|(name, _)| name)
-    }
-
     pub(crate) fn held(&self, cluster: &Name) -> Option<Held> {
         self.state.lock().held.get(cluster).cloned()
     }

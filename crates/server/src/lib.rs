@@ -2,6 +2,7 @@
 //! cluster its output.
 
 pub mod cli;
+mod doubts;
 mod error;
 mod hub;
 mod inputs;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use meshrelay_pki::ServerOptions;
 use meshrelay_pki::tls::{FilePair, ServerFiles, TlsMode};
-use meshrelay_translate::GateSettings;
+use meshrelay_translate::{GateSettings, SafeModeScope};
 use serde::{Deserialize, Serialize};
 
 use crate::ServerError;
@@ -44,6 +44,9 @@ pub struct Settings {
     pub safe_mode: bool,
     /// Without safe mode: seconds after the start for which translation waits for the inputs of warm clusters.
     pub safe_start_window: u64,
+    /// What is held still while the input of a warm cluster is missing: the whole fleet, as safe mode and the safe start
+    /// window say, or only what depends on that cluster.
+    pub safe_mode_scope: SafeModeScope,
     /// Largest object that is taken from an agent, bytes.
     pub max_object_bytes: usize,
     /// File into which reports on resources are written after each translation.
@@ -73,6 +76,7 @@ impl Default for Settings {
             client_ca: None,
             safe_mode: false,
             safe_start_window: 180,
+            safe_mode_scope: SafeModeScope::Fleet,
             max_object_bytes: 2 * 1024 * 1024,
             reports_file: None,
             clock: None,
@@ -83,7 +87,11 @@ impl Default for Settings {
 
 impl Settings {
     pub(crate) fn gate(&self) -> GateSettings {
-        GateSettings { safe_mode: self.safe_mode, safe_start_window: Duration::from_secs(self.safe_start_window) }
+        GateSettings {
+            safe_mode: self.safe_mode,
+            safe_start_window: Duration::from_secs(self.safe_start_window),
+            scope: self.safe_mode_scope,
+        }
     }
 
     pub(crate) fn pki(&self) -> ServerOptions {

@@ -16,9 +16,9 @@ pub struct ServerStatus {
     pub waiting_for: Vec<Name>,
     /// Since when it waits.
     pub waiting_since: Option<Timestamp>,
-    /// Why nothing is deleted from outputs; `None` while deletions go through.
+    /// Why what depends on some cluster is not deleted; `None` while all deletions go through.
     pub deletions_held: Option<String>,
-    /// Since when nothing is.
+    /// Since when.
     pub deletions_held_since: Option<Timestamp>,
     /// When the last translation ended.
     pub translated_at: Option<Timestamp>,

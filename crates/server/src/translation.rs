@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use meshrelay_api::status::Approval;
 use meshrelay_process::readiness::BlockReady;
 use meshrelay_translate::{
-    Allocations, GateSettings, Inputs, LastAccepted, Reports, Severity, Translation, Translator, Verdict, doubt, gate,
+    Allocations, GateSettings, Inputs, LastAccepted, Reports, Severity, Translation, Translator, Verdict, gate,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::doubts::Doubts;
 use crate::hub::ServerHub;
 use crate::metrics::FindingLabels;
 use crate::state_file::StateFile;
@@ -71,11 +72,8 @@ impl TranslationLoop {
                     Verdict::Translate => {
                         report_halt(&hub, &[]);
                         let begun = Instant::now();
-                        let doubt = match hub.inputs.awaited() {
-                            Some(name) => Some(format!("the input of cluster {name} is not there yet")),
-                            None => doubt(&inputs),
-                        };
-                        report_doubt(&hub, doubt.as_deref());
+                        let doubts = Doubts::of(&inputs, &hub.inputs.registered());
+                        report_doubts(&hub, &doubts);
                         let files = [allocations.clone(), last_accepted.clone()];
                         let done = tokio::task::spawn_blocking(move || translate(work, &inputs, &files));
                         let outcome;
@@ -90,7 +88,7 @@ impl TranslationLoop {
                         }
                         match outcome {
                             Ok(translation) => {
-                                hub.publish(&translation.outputs, doubt.as_deref());
+                                hub.publish(&translation.outputs, &doubts);
                                 reports.send_if_modified(|kept| {
                                     let newest = &translation.reports;
                                     let changed = kept.as_ref().is_none_or(|kept| !Arc::ptr_eq(kept, newest));
@@ -168,18 +166,23 @@ fn report_halt(hub: &ServerHub, waiting_for: &[meshrelay_snapshot::Name]) {
     });
 }
 
-fn report_doubt(hub: &ServerHub, doubt: Option<&str>) {
-    if hub.status.borrow().deletions_held.as_deref() == doubt {
+fn report_doubts(hub: &ServerHub, doubts: &Doubts) {
+    let of_clusters = doubts.clusters.values().map(|doubt| doubt.reason.as_str());
+    let reasons: Vec<&str> = doubts.everything.as_deref().into_iter().chain(of_clusters).collect();
+    let doubt = (!reasons.is_empty()).then(|| reasons.join("; "));
+    if hub.status.borrow().deletions_held == doubt {
         return;
     }
-    match doubt {
-        Some(reason) => tracing::warn!(reason, "nothing is deleted from outputs for now"),
+    match &doubt {
+        Some(reason) => {
+            tracing::warn!(reason, "what depends on a cluster that is not known completely is kept for now")
+        }
         None => tracing::info!("the inputs are complete: what is no longer wanted is deleted"),
     }
     hub.status.send_modify(|status| {
         let since = status.deletions_held_since.take().unwrap_or_else(Timestamp::now);
         status.deletions_held_since = doubt.is_some().then_some(since);
-        status.deletions_held = doubt.map(str::to_owned);
+        status.deletions_held = doubt;
     });
 }
 

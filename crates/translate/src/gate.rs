@@ -4,8 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use meshrelay_snapshot::Name;
+use serde::{Deserialize, Serialize};
 
-use crate::Inputs;
+/// What is held still while the input of a warm cluster is missing (`glooMgmtServer.safeModeScope`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SafeModeScope {
+    /// All outputs: translation halts, as far as safe mode or the safe start window says so.
+    #[default]
+    Fleet,
+    /// What depends on that cluster, and nothing else: translation never halts, and agents keep what depends on it.
+    Dependents,
+}
 
 /// How the gate was set (`glooMgmtServer.safeMode`, `glooMgmtServer.safeStartWindow`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,12 +24,14 @@ pub struct GateSettings {
     pub safe_mode: bool,
     /// Without safe mode: halt so long after the start at most, then go on with what is present. Zero does not wait.
     pub safe_start_window: Duration,
+    /// Whether translation halts at all.
+    pub scope: SafeModeScope,
 }
 
 impl Default for GateSettings {
     /// The documented defaults: no safe mode, a window of 180 s.
     fn default() -> Self {
-        Self { safe_mode: false, safe_start_window: Duration::from_secs(180) }
+        Self { safe_mode: false, safe_start_window: Duration::from_secs(180), scope: SafeModeScope::Fleet }
     }
 }
 
@@ -56,19 +68,12 @@ pub fn gate(settings: GateSettings, clusters: &BTreeMap<Name, Registered>, since
         .map(|(name, _)| name.clone())
         .collect();
     let until = (!settings.safe_mode).then_some(settings.safe_start_window);
-    if waiting_for.is_empty() || until.is_some_and(|until| since_start >= until) {
+    let never = settings.scope == SafeModeScope::Dependents;
+    if never || waiting_for.is_empty() || until.is_some_and(|until| since_start >= until) {
         Verdict::Translate
     } else {
         Verdict::Halt { waiting_for, until }
     }
-}
-
-/// Why absence from the outputs may not be acted on: something that they were made from may be missing. `None` when
-/// the inputs are complete.
-pub fn doubt(inputs: &Inputs) -> Option<String> {
-    inputs.clusters.iter().find_map(|(name, input)| {
-        Some(format!("the input of cluster {name} is not complete: {}", input.meta().any_doubt()?))
-    })
 }
 
 #[cfg(test)]
@@ -94,11 +99,13 @@ mod tests {
         let warm = Registered { warm: true, ..Registered::default() };
         let window = GateSettings::default();
         let safe = GateSettings { safe_mode: true, ..window };
-        let none = GateSettings { safe_mode: false, safe_start_window: Duration::ZERO };
+        let none = GateSettings { safe_mode: false, safe_start_window: Duration::ZERO, ..window };
+        let dependents = GateSettings { scope: SafeModeScope::Dependents, ..safe };
         assert!(halted(window, warm, 0) && halted(window, warm, 179), "the window holds translation");
         assert!(!halted(window, warm, 180), "after the window it goes on");
         assert!(halted(safe, warm, 1_000_000), "safe mode has no window");
         assert!(!halted(none, warm, 0), "a window of zero does not wait");
+        assert!(!halted(dependents, warm, 0), "only dependents are held still, and not here");
         assert!(!halted(safe, Registered::default(), 0), "never connected is not counted");
         assert!(!halted(safe, Registered { skip_warming: true, ..warm }, 0), "skipWarming is not waited for");
         assert!(!halted(safe, Registered { present: true, ..warm }, 0), "present is not missing");
