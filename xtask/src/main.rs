@@ -3,6 +3,7 @@
 mod codegen;
 mod corpus;
 mod istioctl;
+mod redis;
 mod run;
 mod schemas;
 mod setup;

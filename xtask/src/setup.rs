@@ -5,13 +5,14 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 
+use crate::redis;
 use crate::run;
 use crate::say;
 
 /// The version that `deny.toml` was written for: others may know other keys or judge differently.
 const CARGO_DENY: &str = "0.20.2";
 /// Where our own tools go, below the root of the repository: ignored by git, and gone with the rest of the build.
-const TOOLS: &str = "target/tools";
+pub(crate) const TOOLS: &str = "target/tools";
 
 /// What the other tasks need and could not be taken for granted.
 pub(crate) struct Tools {
@@ -26,6 +27,7 @@ pub(crate) struct Tools {
 pub(crate) fn set_up(root: &Path) -> anyhow::Result<Tools> {
     components(root)?;
     let cargo_deny = cargo_deny(root)?;
+    redis::set_up(root)?;
     let go = run::answer(Command::new("go").arg("version"));
     say(&match go {
         Some(version) => format!("go: {version}\n"),

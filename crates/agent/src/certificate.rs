@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -6,14 +7,12 @@ use meshrelay_pki::reload::ReloadingClientCert;
 use meshrelay_pki::tls::system_time;
 use meshrelay_pki::{AgentState, ClientTls, ClusterName, ExpiryState, GraceRatio, TlsMode};
 use meshrelay_relay::grpc::{Client, Issued, Registration};
-use meshrelay_relay::{Backoff, End, RefusalReason};
+use meshrelay_relay::{End, RefusalReason};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Metrics;
-use crate::connector::Connector;
-use crate::run::backoff;
+use crate::connector::{Connector, endpoints};
 
 /// How often it is looked whether the certificate has to be renewed.
 const RENEWAL_CHECK: Duration = Duration::from_secs(60);
@@ -29,44 +28,24 @@ pub(crate) struct Certificate {
     pub(crate) connector: Connector,
     pub(crate) client: Arc<Client>,
     pub(crate) metrics: Metrics,
-    /// Push, pull and renewal may all find that a certificate is needed; one of them gets it.
-    pub(crate) attempts: Mutex<Attempts>,
-}
-
-/// Registrations that failed, shared by all who wait for one, so that the server is not asked once for each of them.
-pub(crate) struct Attempts {
-    backoff: Backoff,
-    /// Until when the last failure stands for the next attempts.
-    failed: Option<(Instant, String)>,
-}
-
-impl Attempts {
-    pub(crate) fn new() -> Self {
-        Self { backoff: backoff(), failed: None }
-    }
+    /// Where a renewal is asked for.
+    pub(crate) addresses: Vec<String>,
+    /// The connection and the renewal may both find that a certificate is needed; one of them gets it.
+    pub(crate) registering: Mutex<()>,
 }
 
 impl Certificate {
-    /// Makes sure that there is a valid certificate that the server accepts. The message of a failure is for a person.
-    pub(crate) async fn ensure(&self) -> Result<(), String> {
-        let mut attempts = self.attempts.lock().await;
+    /// Makes sure that there is a valid certificate that the server accepts, which has the address `endpoint`. The message of a
+    /// failure is for a person.
+    pub(crate) async fn ensure(&self, address: &str, endpoint: SocketAddr) -> Result<(), String> {
+        let _one = self.registering.lock().await;
         match self.expiry()? {
             None | Some(ExpiryState::Expired) => {}
             // Valid to us and yet refused: the server has another authority by now, or another clock.
             Some(_) if self.connector.take_certificate_refused() => {}
             Some(_) => return Ok(()),
         }
-        if let Some((until, error)) = &attempts.failed
-            && Instant::now() < *until
-        {
-            return Err(error.clone());
-        }
-        let registered = self.register().await;
-        match &registered {
-            Ok(()) => *attempts = Attempts::new(),
-            Err(error) => attempts.failed = Some((Instant::now() + attempts.backoff.next_wait(), error.clone())),
-        }
-        registered
+        self.register(address, endpoint).await
     }
 
     /// Renews the certificate in time, until stopped. The one in use stays in force until the new one is there.
@@ -77,10 +56,10 @@ impl Certificate {
                 _ = check.tick() => {}
                 () = stop.cancelled() => return,
             }
-            let _one = self.attempts.lock().await;
+            let _one = self.registering.lock().await;
             match self.expiry() {
                 Ok(None | Some(ExpiryState::Ok | ExpiryState::Expired)) => {}
-                Ok(Some(state)) => match self.register().await {
+                Ok(Some(state)) => match self.register_anywhere().await {
                     Ok(()) => {}
                     Err(error) if state == ExpiryState::LastFifth => {
                         tracing::error!(error, "the client certificate is close to its end and cannot be renewed");
@@ -99,7 +78,25 @@ impl Certificate {
         Ok(Some(certificate.validity.state(self.grace, Timestamp::now())))
     }
 
-    async fn register(&self) -> Result<(), String> {
+    /// With the first of the servers that does it: they all speak for the same authority.
+    async fn register_anywhere(&self) -> Result<(), String> {
+        let mut reasons = Vec::new();
+        for address in &self.addresses {
+            let found = endpoints(address).await.unwrap_or_else(|reason| {
+                reasons.push(reason);
+                Vec::new()
+            });
+            for endpoint in found {
+                match self.register(address, endpoint).await {
+                    Ok(()) => return Ok(()),
+                    Err(reason) => reasons.push(reason),
+                }
+            }
+        }
+        Err(reasons.join("; "))
+    }
+
+    async fn register(&self, address: &str, endpoint: SocketAddr) -> Result<(), String> {
         let text = |error: meshrelay_pki::PkiError| error.to_string();
         let csr = self.state.signing_request(&self.cluster).map_err(text)?;
         let stored = self.state.token().map_err(text)?.map(|token| token.reveal().to_owned());
@@ -111,12 +108,12 @@ impl Certificate {
         };
         let has_token = !registration.token.is_empty();
         self.connector.take_refusal();
-        let mut issued = self.ask(&self.connector, registration.clone()).await;
+        let mut issued = self.ask(&self.connector, address, endpoint, registration.clone()).await;
         if issued.is_err() && has_token && self.connector.take_refusal().is_some() {
             // The server does not let the certificate in that we have, as when it ended long ago: the token may do.
             let files = self.state.simple_tls_files();
             let tls = ClientTls::load(TlsMode::SimpleTls, &files, system_time()).map_err(text)?;
-            issued = self.ask(&self.connector.with(&tls).map_err(text)?, registration).await;
+            issued = self.ask(&self.connector.with(&tls).map_err(text)?, address, endpoint, registration).await;
         }
         let issued = issued?;
         let validity = self.state.store(&issued.certificate, &issued.ca_bundle).map_err(text)?;
@@ -127,8 +124,14 @@ impl Certificate {
         Ok(())
     }
 
-    async fn ask(&self, connector: &Connector, registration: Registration) -> Result<Issued, String> {
-        let channel = connector.connect().await?;
+    async fn ask(
+        &self,
+        connector: &Connector,
+        address: &str,
+        endpoint: SocketAddr,
+        registration: Registration,
+    ) -> Result<Issued, String> {
+        let channel = connector.connect(address, endpoint).await?;
         self.client.register(channel, registration).await.map_err(|end| {
             if let End::Refused(refusal) = &end {
                 self.metrics.refused(refusal.reason);

@@ -33,8 +33,9 @@ pub struct Arguments {
     /// Name of the cluster, which is the name of its KubernetesCluster resource
     #[arg(long, env = "CLUSTER_NAME")]
     cluster: Option<String>,
-    /// Address of the management server's relay, host:port [default: 127.0.0.1:9900]
-    #[arg(long, env = "RELAY_SERVER_ADDRESS")]
+    /// Addresses of the management servers' relays, host:port, with commas, the preferred one first
+    /// [default: 127.0.0.1:9900]
+    #[arg(long, visible_alias = "relay-address", env = "RELAY_SERVER_ADDRESS")]
     server_address: Option<String>,
     /// Name in the server's certificate [default: gloo-mesh-mgmt-server.gloo-mesh]
     #[arg(long, env = "RELAY_AUTHORITY")]
@@ -76,6 +77,9 @@ pub struct Arguments {
     /// Where metrics are served [default: 0.0.0.0:9093]
     #[arg(long)]
     stats_address: Option<SocketAddr>,
+    /// With several servers: seconds after another one took over for which nothing is deleted [default: 180]
+    #[arg(long, value_name = "SECONDS")]
+    takeover_window: Option<u64>,
     #[command(flatten)]
     delete_brake: DeleteBrakeArguments,
     /// Trust domain of meshes whose configuration states none [default: cluster.local]

@@ -1,8 +1,10 @@
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use meshrelay_pki::tls::{ClientTls, server_name};
@@ -21,10 +23,13 @@ use tower::service_fn;
 
 use crate::Metrics;
 
-/// Opens connections to the management server.
+/// How long an address may take to stand for something, or to let the agent in: far above any round trip. A machine that is
+/// gone says nothing.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Opens connections to management servers.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    address: String,
     authority: String,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     refusals: Refusals,
@@ -40,13 +45,12 @@ struct Refusals {
 }
 
 impl Connector {
-    pub(crate) fn new(address: &str, authority: &str, tls: &ClientTls, metrics: Metrics) -> Result<Self, PkiError> {
+    pub(crate) fn new(authority: &str, tls: &ClientTls, metrics: Metrics) -> Result<Self, PkiError> {
         let refusals = Refusals { metrics, last: Arc::default(), certificate: Arc::default() };
-        let connector = Self { address: address.to_owned(), authority: authority.to_owned(), tls: None, refusals };
-        connector.with(tls)
+        Self { authority: authority.to_owned(), tls: None, refusals }.with(tls)
     }
 
-    /// Connects to the same server in another way.
+    /// Connects to the same servers in another way.
     pub(crate) fn with(&self, tls: &ClientTls) -> Result<Self, PkiError> {
         let tls = match tls {
             ClientTls::Tls(live) => Some((Arc::clone(&live.config), server_name(&self.authority)?)),
@@ -70,15 +74,16 @@ impl Connector {
         self.refusals.certificate.swap(false, Ordering::Relaxed)
     }
 
-    /// A new connection. The message of a failure says what to look at.
-    pub(crate) async fn connect(&self) -> Result<Channel, String> {
-        let Self { address, authority, tls, refusals } = self.clone();
+    /// A new connection to `endpoint`, which `address` stands for. The message of a failure says what to look at.
+    pub(crate) async fn connect(&self, address: &str, endpoint: SocketAddr) -> Result<Channel, String> {
+        let shown = if address == endpoint.to_string() { String::new() } else { format!(" ({endpoint})") };
+        let Self { authority, tls, refusals } = self.clone();
         // The scheme says nothing here: the connector below decides about TLS.
-        let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(|error| error.to_string())?;
+        let channel = Endpoint::from_shared(format!("http://{authority}")).map_err(|error| error.to_string())?;
         let connect = service_fn(move |_| {
-            let (address, tls, refusals) = (address.clone(), tls.clone(), refusals.clone());
+            let (tls, refusals) = (tls.clone(), refusals.clone());
             async move {
-                let stream = TcpStream::connect(&address).await?;
+                let stream = TcpStream::connect(endpoint).await?;
                 stream.set_nodelay(true)?;
                 io::Result::Ok(TokioIo::new(match tls {
                     None => Either::Left(stream),
@@ -90,11 +95,34 @@ impl Connector {
                 }))
             }
         });
-        tune_endpoint(endpoint)
-            .connect_with_connector(connect)
-            .await
-            .map_err(|error| format!("cannot connect to {}: {}", self.address, explain(&error)))
+        let connected = tokio::time::timeout(DEADLINE, tune_endpoint(channel).connect_with_connector(connect)).await;
+        let reason = match connected {
+            Ok(Ok(channel)) => return Ok(channel),
+            Ok(Err(error)) => explain(&error),
+            Err(_) => silence(),
+        };
+        Err(format!("cannot connect to {address}{shown}: {reason}"))
     }
+}
+
+/// What a `host:port` stands for now.
+pub(crate) async fn endpoints(address: &str) -> Result<Vec<SocketAddr>, String> {
+    let reason = match tokio::time::timeout(DEADLINE, tokio::net::lookup_host(address)).await {
+        Ok(Ok(found)) => {
+            let found: Vec<_> = found.collect();
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            "the name has no address".to_owned()
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => silence(),
+    };
+    Err(format!("cannot connect to {address}: {reason}"))
+}
+
+fn silence() -> String {
+    format!("no answer within {} s", DEADLINE.as_secs())
 }
 
 /// The innermost cause, or the TLS refusal behind it.

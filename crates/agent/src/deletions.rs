@@ -149,7 +149,7 @@ impl DeletionFiles {
 }
 
 /// In one step, and on the disk when it returns.
-fn write_whole(path: &Path, document: &impl Serialize) -> std::io::Result<()> {
+pub(crate) fn write_whole(path: &Path, document: &impl Serialize) -> std::io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = std::fs::File::create(&temporary)?;
     file.write_all(&serde_json::to_vec_pretty(document)?)?;

@@ -18,8 +18,7 @@ pub(crate) struct InForce {
     file: HeldOutputFile,
     /// As far as it is known.
     snapshot: Option<Arc<Snapshot>>,
-    /// Whether it is all that the cluster has of us. After a start there can be more: what an earlier process was to delete
-    /// and did not.
+    /// Whether it is all that the cluster has of us. There can be more: what was to be deleted and was not.
     is_all: bool,
 }
 
@@ -50,9 +49,13 @@ impl InForce {
         }
         let before = self.snapshot.take().unwrap_or_default();
         let frozen = freeze(&before, wanted, cluster.name());
-        self.is_all = in_doubt;
         self.snapshot = Some(Arc::new(frozen.in_force.clone()));
         Ok(frozen)
+    }
+
+    /// It was applied, and whether all deletions were carried out.
+    pub(crate) fn applied(&mut self, is_all: bool) {
+        self.is_all = is_all;
     }
 
     /// Keeps it on disk. Before the output itself: an agent that dies in between repeats the step from either.

@@ -25,6 +25,13 @@ pub(crate) struct OfCluster {
     pub(crate) cluster: String,
 }
 
+/// Label `server`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServerLabel {
+    /// Address as in the settings.
+    server: String,
+}
+
 /// Metrics of an agent.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -56,6 +63,9 @@ pub struct Metrics {
     pub(crate) deletions_held: Family<Reason, Gauge>,
     /// Objects that are kept as they were, by the cluster of which not everything is known.
     pub(crate) frozen: Family<OfCluster, Gauge>,
+    /// How often another server took over.
+    pub(crate) server_changes: Counter,
+    servers: Family<ServerLabel, Gauge>,
     refusals: Family<Reason, Counter>,
     handshake_failures: Family<Reason, Counter>,
 }
@@ -78,6 +88,8 @@ impl Default for Metrics {
             withheld: Gauge::default(),
             deletions_held: Family::default(),
             frozen: Family::default(),
+            server_changes: Counter::default(),
+            servers: Family::default(),
             refusals: Family::default(),
             handshake_failures: Family::default(),
         }
@@ -154,7 +166,24 @@ impl Metrics {
             &["cluster"],
             &self.frozen,
         );
+        metrics.add(
+            "meshrelay_agent_server_connected",
+            "1 for the server that the agent is connected to, of those that it may be",
+            &["server"],
+            &self.servers,
+        );
+        metrics.add(
+            "meshrelay_agent_server_changes",
+            "How often the agent went over to another of its servers",
+            &[],
+            &self.server_changes,
+        );
         metrics.into_infos()
+    }
+
+    /// Whether a server is the connected one.
+    pub(crate) fn server(&self, address: &str) -> Gauge {
+        self.servers.get_or_create_owned(&ServerLabel { server: address.to_owned() })
     }
 
     /// Counts a TLS connection that was refused.

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use crate::held_output::HeldOutputFile;
 use crate::in_force::{self, InForce};
 use crate::metrics::{OfCluster, Reason};
 use crate::status::{FrozenStatus, HeldStatus};
+use crate::takeover::Takeover;
 use crate::{AgentError, AgentStatus, DeleteBrake, Metrics};
 
 /// How often it is looked for an approval while deletions are held: a person waits for it.
@@ -25,16 +27,37 @@ pub(crate) struct Outputs<C> {
     pub(crate) cluster: Arc<C>,
     pub(crate) file: HeldOutputFile,
     /// Held from the look at what is in force until it is kept. One output is applied at a time.
-    in_force: tokio::sync::Mutex<InForce>,
+    pub(crate) in_force: tokio::sync::Mutex<InForce>,
     pub(crate) brake: DeleteBrake,
     pub(crate) deletions: DeletionFiles,
     pub(crate) metrics: Metrics,
     pub(crate) status: Arc<watch::Sender<AgentStatus>>,
     pub(crate) readiness: Readiness,
+    pub(crate) takeover: Arc<Takeover>,
+    pub(crate) hold: Hold,
+}
+
+/// What keeps deletions from being carried out, between two outputs.
+pub(crate) struct Hold {
     /// What the brake holds, as on disk.
     held: watch::Sender<Option<HeldDeletions>>,
     /// The approval that was looked at last, so that one that does not help is not tried again and again.
     tried: Mutex<Option<Approval>>,
+    /// The last output was applied while the server that made it was in doubt.
+    in_doubt: AtomicBool,
+}
+
+impl Hold {
+    /// Goes on from what is on disk.
+    pub(crate) async fn load(files: &DeletionFiles) -> Self {
+        let held = blocking(files, DeletionFiles::held).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "it is not known which deletions are held, so those that are due wait for approval");
+            // Of nothing, every share is too much.
+            let (since, objects) = (Timestamp::now(), Default::default());
+            Some(HeldDeletions { since, present: 0, output: ContentHash::default(), objects })
+        });
+        Self { held: watch::Sender::new(held), tried: Mutex::default(), in_doubt: AtomicBool::new(false) }
+    }
 }
 
 /// How an output is applied and why.
@@ -47,37 +70,21 @@ struct Plan {
 }
 
 impl<C: Cluster> Outputs<C> {
-    pub(crate) async fn new(
-        cluster: Arc<C>,
-        file: HeldOutputFile,
-        in_force: InForce,
-        brake: DeleteBrake,
-        deletions: DeletionFiles,
-        metrics: Metrics,
-        status: Arc<watch::Sender<AgentStatus>>,
-        readiness: Readiness,
-    ) -> Self {
-        let held = blocking(&deletions, DeletionFiles::held).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "it is not known which deletions are held, so those that are due wait for approval");
-            // Of nothing, every share is too much.
-            let (since, objects) = (Timestamp::now(), Default::default());
-            Some(HeldDeletions { since, present: 0, output: ContentHash::default(), objects })
-        });
-        let held = watch::Sender::new(held);
-        let in_force = tokio::sync::Mutex::new(in_force);
-        Self { cluster, file, in_force, brake, deletions, metrics, status, readiness, held, tried: Mutex::default() }
-    }
-
     async fn plan(&self, snapshot: &Snapshot) -> Plan {
         let held_back = |reason: String| Plan { mode: ApplyMode::AddOnly, reason, braked: None };
         if let Some(doubt) = snapshot.meta().any_doubt() {
             return held_back(doubt.to_owned());
         }
+        let doubt = self.takeover.doubt(Timestamp::now());
+        self.hold.in_doubt.store(doubt.is_some(), Ordering::Relaxed);
+        if let Some(doubt) = doubt {
+            return held_back(doubt);
+        }
         let surplus = match self.cluster.surplus(snapshot).await {
             Ok(surplus) => surplus,
             Err(error) => return held_back(error.to_string()),
         };
-        let before = self.held.borrow().clone();
+        let before = self.hold.held.borrow().clone();
         let approval = match &before {
             None => None,
             Some(_) => blocking(&self.deletions, DeletionFiles::approval).await.unwrap_or_else(|error| {
@@ -85,7 +92,7 @@ impl<C: Cluster> Outputs<C> {
                 None
             }),
         };
-        *self.tried.lock() = approval.clone();
+        *self.hold.tried.lock() = approval.clone();
         let verdict =
             self.brake.judge(before.as_ref(), approval.as_ref(), &surplus, snapshot.digest(), Timestamp::now());
         let reason = verdict.held.as_ref().map_or_else(String::new, |held| {
@@ -102,7 +109,7 @@ impl<C: Cluster> Outputs<C> {
 
     /// Puts what the brake holds on disk, before anything of the output is applied.
     async fn hold(&self, held: &HeldDeletions, reason: &str) {
-        let before = self.held.send_replace(Some(held.clone()));
+        let before = self.hold.held.send_replace(Some(held.clone()));
         if before.as_ref() == Some(held) {
             return;
         }
@@ -120,19 +127,19 @@ impl<C: Cluster> Outputs<C> {
     async fn settle(&self, plan: &Plan, outcome: &ApplyOutcome) {
         let Some(held) = &plan.braked else { return };
         let failed = |failure: &meshrelay_cluster::ApplyFailure| {
-            self.held.borrow().as_ref().is_some_and(|held| held.objects.contains(&failure.key))
+            self.hold.held.borrow().as_ref().is_some_and(|held| held.objects.contains(&failure.key))
                 || matches!(&plan.mode, ApplyMode::Only(keys) if keys.contains(&failure.key))
         };
         if outcome.failed.iter().any(failed) {
             return;
         }
         let mut done = Ok(());
-        if held.is_none() && self.held.borrow().is_some() {
+        if held.is_none() && self.hold.held.borrow().is_some() {
             done = blocking(&self.deletions, |files| files.keep_held(None)).await;
-            self.held.send_replace(None);
+            self.hold.held.send_replace(None);
             tracing::info!(deleted = outcome.deleted.len(), "no deletions are held any more");
         }
-        let approval = self.tried.lock().take();
+        let approval = self.hold.tried.lock().take();
         if let (Some(approval), Ok(())) = (approval, &done) {
             done = blocking(&self.deletions, move |files| files.forget_approval(&approval)).await;
         }
@@ -200,7 +207,7 @@ impl<C: Cluster> Outputs<C> {
             let gauge = self.metrics.deletions_held.get_or_create(&Reason { reason });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        let hold = self.held.borrow().clone().filter(|_| braked);
+        let hold = self.hold.held.borrow().clone().filter(|_| braked);
         let shown = (held > 0).then(|| HeldStatus {
             objects: held,
             reason: plan.reason.clone(),
@@ -244,6 +251,7 @@ impl<C: Cluster> Applier for Outputs<C> {
             self.hold(held, &plan.reason).await;
         }
         let outcome = self.cluster.apply(snapshot, plan.mode.clone()).await;
+        self.in_force.lock().await.applied(outcome.held.is_empty());
         self.settle(&plan, &outcome).await;
         self.show(&plan, &outcome);
         self.show_frozen(&frozen);
@@ -293,15 +301,31 @@ impl<C: Cluster> Applier for Outputs<C> {
         ApplyReport::new(held.version(), held.digest(), applied, results)
     }
 
-    /// When somebody has approved what is held.
+    /// When somebody has approved what is held, or a server that took over is believed.
     async fn due(&self) {
-        let mut held = self.held.subscribe();
+        let over = async {
+            if self.takeover.doubt(Timestamp::now()).is_some() || !self.hold.in_doubt.load(Ordering::Relaxed) {
+                self.takeover.over().await;
+            }
+        };
+        tokio::select! {
+            () = self.approved() => {}
+            () = over => {}
+        }
+    }
+}
+
+impl<C: Cluster> Outputs<C> {
+    /// Ends when there is an approval that was not tried yet.
+    async fn approved(&self) {
+        let mut held = self.hold.held.subscribe();
         loop {
             // The sender lives as long as `self`, so the wait cannot fail.
             let since = held.wait_for(Option::is_some).await.ok().and_then(|held| Some(held.as_ref()?.since));
             tokio::time::sleep(APPROVAL_CHECK).await;
             let approval = blocking(&self.deletions, DeletionFiles::approval).await.unwrap_or_default();
-            if approval.as_ref().is_some_and(|approval| Some(approval.since) == since) && approval != *self.tried.lock()
+            if approval.as_ref().is_some_and(|approval| Some(approval.since) == since)
+                && approval != *self.hold.tried.lock()
             {
                 return;
             }

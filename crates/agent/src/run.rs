@@ -10,7 +10,7 @@ use meshrelay_pki::{AgentState, ClusterName, GraceRatio};
 use meshrelay_process::readiness::Readiness;
 use meshrelay_process::{VERSION, admin};
 use meshrelay_relay::grpc::{Client, Identity, Progress, Reconnect};
-use meshrelay_relay::{Backoff, End, Held, Limits, Received, RefusalReason, Sent, Timing};
+use meshrelay_relay::{End, Held, Limits, Received, RefusalReason, Sent, Timing};
 use meshrelay_snapshot::{ClusterFacts, Name, Snapshot};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -20,21 +20,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::certificate::{Attempts, Certificate};
+use crate::certificate::Certificate;
 use crate::connector::Connector;
 use crate::deletions::DeletionFiles;
 use crate::discovery::Input;
 use crate::held_output::HeldOutputFile;
 use crate::in_force::InForce;
 use crate::input_version::{self, InputVersionFile};
-use crate::output::Outputs;
+use crate::link::Link;
+use crate::output::{Hold, Outputs};
+use crate::takeover::Takeover;
 use crate::{AgentError, AgentStatus, Metrics, Settings};
-
-/// First wait after a lost connection: short, because most losses are restarts.
-const FIRST_RETRY: Duration = Duration::from_millis(200);
-
-/// Longest wait between attempts: a server that comes back is found within it.
-const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
 /// A running agent.
 #[derive(Debug)]
@@ -91,6 +87,7 @@ impl Agent {
         let (status, status_of) = watch::channel(AgentStatus {
             cluster: settings.cluster.clone(),
             version: VERSION.to_owned(),
+            servers: settings.server_address.as_slice().to_vec(),
             ..AgentStatus::default()
         });
         let status = Arc::new(status);
@@ -102,7 +99,8 @@ impl Agent {
             TlsMode::Mtls => (load_tls(&settings, &state.mtls_files())?, false),
             TlsMode::SimpleTls | TlsMode::Insecure => (load_tls(&settings, &state.simple_tls_files())?, true),
         };
-        let connector = Connector::new(&settings.server_address, &settings.authority, &tls, metrics.clone())?;
+        let addresses = settings.server_address.as_slice().to_vec();
+        let connector = Connector::new(&settings.authority, &tls, metrics.clone())?;
         let client = Arc::new(Client::new(identity(&settings, &state)?, Limits::default(), Timing::default()));
         let mut certificate = None;
         if let ClientTls::Tls(live) = tls {
@@ -116,7 +114,8 @@ impl Agent {
                     connector: connector.clone(),
                     client: Arc::clone(&client),
                     metrics: metrics.clone(),
-                    attempts: tokio::sync::Mutex::new(Attempts::new()),
+                    addresses: addresses.clone(),
+                    registering: tokio::sync::Mutex::default(),
                 });
                 tasks.spawn({
                     let (certificate, stop) = (Arc::clone(&certificate_of), stop.clone());
@@ -156,35 +155,44 @@ impl Agent {
 
         let file = HeldOutputFile::new(&settings.state_directory, name.clone());
         let (held, in_force) = restore(&file, &settings, &name).await;
-        let applier = Outputs::new(
+        // With one server there is nothing to take over.
+        let window = if addresses.len() > 1 { settings.takeover_window } else { 0 };
+        let takeover = Arc::new(Takeover::open(&settings.state_directory, Duration::from_secs(window)));
+        let deletions = DeletionFiles::new(&settings.state_directory, name.clone());
+        let applier = Outputs {
             cluster,
             file,
-            in_force,
-            settings.delete_brake.clone(),
-            DeletionFiles::new(&settings.state_directory, name.clone()),
+            in_force: tokio::sync::Mutex::new(in_force),
+            brake: settings.delete_brake.clone(),
+            hold: Hold::load(&deletions).await,
+            deletions,
+            metrics: metrics.clone(),
+            status: Arc::clone(&status),
+            readiness: readiness.clone(),
+            takeover: Arc::clone(&takeover),
+        };
+        let link = Arc::new(Link::new(
+            addresses,
+            connector.clone(),
+            Arc::clone(&client),
+            certificate,
+            takeover,
             metrics.clone(),
             Arc::clone(&status),
-            readiness.clone(),
-        )
-        .await;
-        let following = connector.clone();
-        let connect = move || {
-            let (certificate, connector) = (certificate.clone(), connector.clone());
-            async move {
-                if let Some(certificate) = certificate {
-                    certificate.ensure().await?;
-                }
-                connector.connect().await
-            }
-        };
+            stop.clone(),
+        ));
+        tasks.spawn({
+            let link = Arc::clone(&link);
+            async move { link.prefer().await }
+        });
         tasks.spawn({
             let mut version_file = InputVersionFile::open(&settings.state_directory);
             let acknowledged = Mutex::new(Some(readiness.register_task("the server to hold the first input snapshot")));
-            let (client, stop, connect) = (Arc::clone(&client), stop.clone(), connect.clone());
+            let (client, stop, link) = (Arc::clone(&client), stop.clone(), Arc::clone(&link));
             let progress =
-                Follow { connector: following.clone(), metrics: metrics.clone(), status: Arc::clone(&status) };
+                Follow { connector: connector.clone(), metrics: metrics.clone(), status: Arc::clone(&status) };
             async move {
-                let reconnect = Reconnect { client: &client, connect, backoff: backoff(), stop };
+                let reconnect = Reconnect { client: &client, connections: &*link, stop };
                 let versions = version_file.versions(input_version::now());
                 let on_progress = |event| {
                     if let Progress::Event(Sent::Given(version)) = &event {
@@ -202,21 +210,16 @@ impl Agent {
             }
         });
         tasks.spawn({
-            let progress = Follow { connector: following, metrics, status };
+            let progress = Follow { connector, metrics, status };
             async move {
-                let reconnect = Reconnect { client: &client, connect, backoff: backoff(), stop };
+                let reconnect = Reconnect { client: &client, connections: &*link, stop };
                 reconnect.pull(held, &applier, |event| progress.pull(event)).await;
             }
         });
         tasks.close();
-        tracing::info!(cluster = %name, server = settings.server_address, %health_address, %stats_address, "started");
+        tracing::info!(cluster = %name, server = %settings.server_address, %health_address, %stats_address, "started");
         Ok(Self { health_address, stats_address, readiness, status: status_of, tasks })
     }
-}
-
-/// Waits between attempts to reach the server.
-pub(crate) fn backoff() -> Backoff {
-    Backoff::new(FIRST_RETRY, LONGEST_RETRY, rand::rng().random())
 }
 
 fn load_tls(settings: &Settings, files: &meshrelay_pki::tls::ClientFiles) -> Result<ClientTls, AgentError> {
@@ -339,7 +342,7 @@ impl Follow {
                 tracing::warn!(code = reason.code(), message, "the server refused a transfer");
             }
             Progress::Event(_) => {}
-            Progress::Ended { end, .. } => {
+            Progress::Ended(end) => {
                 self.metrics.push_connected.set(0);
                 self.ended(&end, &self.metrics.push_errors);
                 self.status.send_modify(|status| status.pushing = false);
@@ -357,7 +360,7 @@ impl Follow {
                 tracing::warn!(code = reason.code(), message, "refused an output");
             }
             Progress::Event(Received::Committed(_)) => {}
-            Progress::Ended { end, .. } => {
+            Progress::Ended(end) => {
                 self.metrics.pull_connected.set(0);
                 self.ended(&end, &self.metrics.pull_errors);
                 self.status.send_modify(|status| status.pulling = false);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use meshrelay_pki::tls::{ClientFiles, FilePair, TlsMode};
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentError, DeleteBrake, discovery};
+use crate::{AgentError, DeleteBrake, ServerAddresses, discovery};
 
 /// Settings of an agent. Unknown keys of a settings file are rejected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,8 +12,8 @@ use crate::{AgentError, DeleteBrake, discovery};
 pub struct Settings {
     /// Name of the cluster: the name of its `KubernetesCluster` resource.
     pub cluster: String,
-    /// Address of the management server's relay, `host:port`.
-    pub server_address: String,
+    /// Addresses of the management servers' relays, `host:port`, the preferred one first (`relay.serverAddress`).
+    pub server_address: ServerAddresses,
     /// Name in the server's certificate (`relay.authority`).
     pub authority: String,
     /// Folder with the cluster's manifests.
@@ -42,6 +42,8 @@ pub struct Settings {
     pub health_address: SocketAddr,
     /// Where metrics are served.
     pub stats_address: SocketAddr,
+    /// With several servers: seconds after another one took over for which nothing is deleted.
+    pub takeover_window: u64,
     /// When deletions are held until somebody approves them.
     pub delete_brake: DeleteBrake,
     /// Trust domain of meshes whose configuration does not state one.
@@ -64,7 +66,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             cluster: String::new(),
-            server_address: "127.0.0.1:9900".to_owned(),
+            server_address: SocketAddr::from(([127, 0, 0, 1], 9900)).into(),
             authority: "gloo-mesh-mgmt-server.gloo-mesh".to_owned(),
             directory: None,
             output_directory: None,
@@ -78,6 +80,8 @@ impl Default for Settings {
             client_tls_secret_rotation_grace_period_ratio: 0.3,
             health_address: SocketAddr::from(([0, 0, 0, 0], 8091)),
             stats_address: SocketAddr::from(([0, 0, 0, 0], 9093)),
+            // As long as the server's own window after a start.
+            takeover_window: 180,
             delete_brake: DeleteBrake::default(),
             trust_domain: None,
             assumed_istio_version: None,

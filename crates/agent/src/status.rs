@@ -12,6 +12,10 @@ pub struct AgentStatus {
     pub cluster: String,
     /// Its version.
     pub version: String,
+    /// The servers it may connect to, the preferred one first.
+    pub servers: Vec<String>,
+    /// The one that it is connected to.
+    pub server: Option<String>,
     /// True while the server receives inputs.
     pub pushing: bool,
     /// True while outputs are received.

@@ -113,7 +113,7 @@ pub fn agent_settings(
     let own = settings.clusters.get(cluster).cloned().unwrap_or_default();
     meshrelay_agent::Settings {
         cluster: cluster.to_string(),
-        server_address: server.to_string(),
+        server_address: server.into(),
         directory: Some(fleet.join(cluster.as_str())),
         output_directory: Some(output_folder(fleet, cluster)),
         state_directory: agent_state_folder(fleet, cluster),

@@ -97,6 +97,17 @@ impl End {
         }
     }
 
+    /// True if the server serves, but another replica of it should serve this agent.
+    pub fn sends_away(&self) -> bool {
+        match self {
+            Self::Drained(_) => true,
+            Self::Refused(refusal) => {
+                matches!(refusal.reason, RefusalReason::Draining | RefusalReason::AtCapacity)
+            }
+            _ => false,
+        }
+    }
+
     /// The error code; empty for an orderly end.
     pub fn code(&self) -> &str {
         match self {

@@ -20,7 +20,7 @@ use tonic::transport::{Endpoint, Server};
 
 pub use client::{Client, Identity};
 pub use hub::{Caller, Hub, Notice, Registrar};
-pub use reconnect::{Applier, Progress, Reconnect};
+pub use reconnect::{Applier, Connection, Connections, Progress, Reconnect};
 pub use server::{RelayHandle, RelayService, ServerSettings};
 pub use status::{CODE_HEADER, end_of, refusal_of, to_status};
 pub use traffic::Traffic;

@@ -37,11 +37,13 @@ pub enum RefusalReason {
     Handshake,
     /// The server failed; trying again may help.
     Internal,
+    /// The replica serves as many clusters as it shall: another one has room.
+    AtCapacity,
 }
 
 impl RefusalReason {
     /// Every reason, in the order of their codes.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::WrongToken,
         Self::UsedToken,
         Self::ExpiredToken,
@@ -59,6 +61,7 @@ impl RefusalReason {
         Self::Draining,
         Self::Handshake,
         Self::Internal,
+        Self::AtCapacity,
     ];
 
     /// The error code, such as `MR0200`.
@@ -81,6 +84,7 @@ impl RefusalReason {
             Self::Draining => "MR0214",
             Self::Handshake => "MR0215",
             Self::Internal => "MR0216",
+            Self::AtCapacity => "MR0217",
         }
     }
 
@@ -109,6 +113,7 @@ impl RefusalReason {
             Self::Draining => "draining",
             Self::Handshake => "handshake",
             Self::Internal => "internal",
+            Self::AtCapacity => "at_capacity",
         }
     }
 }

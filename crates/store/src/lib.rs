@@ -1,8 +1,8 @@
 //! The snapshot store: what replicas of the management plane share, so that any of them can go on where another one
 //! stopped, and so that the UI sees what all of them see.
 //!
-//! One trait, [`SnapshotStore`], with two adapters that behave alike: [`MemoryStore`] for one process, and Redis. Its
-//! promises:
+//! One trait, [`SnapshotStore`], with two adapters that behave alike: [`MemoryStore`] for one process, and
+//! [`RedisStore`]. Its promises:
 //!
 //! - A reader sees one version of a snapshot whole, never a mix, whatever writers do meanwhile.
 //! - Versions only grow, and two writers of one version agree on the same one in the end.
@@ -12,6 +12,9 @@
 mod error;
 mod memory;
 mod model;
+mod redis;
+mod settings;
+mod span;
 mod store;
 
 pub use error::StoreError;
@@ -20,4 +23,7 @@ pub use model::{
     Changes, Cursor, Document, DocumentWritten, Epoch, Head, Health, Lease, ParseIdError, Reach, Role, SnapshotId,
     Stored, Subject, Written,
 };
+pub use redis::RedisStore;
+pub use settings::{AuthSettings, CertSettings, ConnectionSettings, RedisSettings};
+pub use span::{ParseSpanError, Span};
 pub use store::{Answer, SnapshotStore};

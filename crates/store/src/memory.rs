@@ -137,15 +137,14 @@ impl State {
         DocumentWritten::Stored(revision)
     }
 
-    fn remove_document(&mut self, name: &str, expected: Option<u64>) -> DocumentWritten {
-        let there = self.documents.get(name);
-        if expected.is_some_and(|expected| expected != there.map_or(0, |document| document.revision)) {
-            return DocumentWritten::Conflict(there.cloned());
+    fn remove_document(&mut self, name: &str, expected: Option<u64>) -> Option<Document> {
+        let there = self.documents.get(name)?;
+        if expected.is_some_and(|expected| expected != there.revision) {
+            return Some(there.clone());
         }
-        if self.documents.remove(name).is_some() {
-            self.changed(Subject::Document(name.to_owned()), None);
-        }
-        DocumentWritten::Stored(self.number)
+        self.documents.remove(name);
+        self.changed(Subject::Document(name.to_owned()), None);
+        None
     }
 
     fn acquire(&mut self, name: &str, holder: &str, ttl: Duration) -> Lease {
@@ -229,7 +228,7 @@ impl SnapshotStore for MemoryStore {
         self.with(move |state| state.put_document(name, expected, value))
     }
 
-    fn remove_document<'a>(&'a self, name: &'a str, expected: Option<u64>) -> Answer<'a, DocumentWritten> {
+    fn remove_document<'a>(&'a self, name: &'a str, expected: Option<u64>) -> Answer<'a, Option<Document>> {
         self.with(move |state| state.remove_document(name, expected))
     }
 

@@ -43,9 +43,9 @@ pub trait SnapshotStore: fmt::Debug + Send + Sync {
         value: &'a Value,
     ) -> Answer<'a, DocumentWritten>;
 
-    /// Removes a document if its revision is the `expected` one, `None` whatever is there. To remove what is not there
-    /// is no conflict unless a revision was expected.
-    fn remove_document<'a>(&'a self, name: &'a str, expected: Option<u64>) -> Answer<'a, DocumentWritten>;
+    /// Removes a document if its revision is the `expected` one, `None` whatever is there. Gives nothing when it is gone
+    /// now, or was not there; what is there instead of the expected one otherwise.
+    fn remove_document<'a>(&'a self, name: &'a str, expected: Option<u64>) -> Answer<'a, Option<Document>>;
 
     /// Says how a replica is, for so long; no time at all takes it back. Not part of the feed of changes.
     fn set_live<'a>(&'a self, replica: &'a str, value: &'a Value, ttl: Duration) -> Answer<'a, ()>;

@@ -95,13 +95,19 @@ impl Agent {
 
     /// Starts the agent of a cluster with its state folder as it is, and with further arguments.
     pub(crate) fn start(fleet: &Fleet, cluster: &str, server: SocketAddr, further: &[&str]) -> Self {
+        Self::start_with(fleet, cluster, &[server], further)
+    }
+
+    /// As [`Agent::start`], with several servers, the preferred one first.
+    pub(crate) fn start_with(fleet: &Fleet, cluster: &str, servers: &[SocketAddr], further: &[&str]) -> Self {
+        let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
         let settings = fleet.folder().join(format!("{cluster}-settings.yaml"));
         std::fs::write(&settings, format!("clock: 2026-01-01T00:00:00Z\ntrustDomain: {cluster}\n")).unwrap();
         let mut command = command(env!("CARGO_BIN_EXE_gloo-mesh-agent"));
         path(&mut command, further, "--settings", &settings);
         path(&mut command, further, "--directory", &fleet.folder().join(cluster));
         path(&mut command, further, "--state-directory", &fleet.state(cluster));
-        command.args(["--cluster", cluster, "--server-address", &server.to_string()]);
+        command.args(["--cluster", cluster, "--server-address", &servers.join(",")]);
         any_ports(&mut command, fleet);
         command.args(further);
         let process = Process::start(format!("the agent of {cluster}"), command);

@@ -3,6 +3,7 @@
 
 mod certificates;
 mod deletions;
+mod failover;
 mod fleet;
 mod installation;
 mod limits;

@@ -15,7 +15,7 @@ fn an_agent_is_not_ready_before_the_server_has_what_it_sends() {
     fleet.bootstrap("cluster1");
     server.process.kill();
     let agent = Agent::start(&fleet, "cluster1", server.relay, &[]);
-    let told = agent.process.line(&["the stream to the server ended"]);
+    let told = agent.process.line(&["no stream to the server"]);
     assert!(told.contains(&format!("cannot connect to {}", server.relay)), "{told}");
     let waiting = "waiting for the server to hold the first input snapshot\n".to_owned();
     assert_eq!(agent.endpoints.health("/readyz"), (503, waiting.clone()));

@@ -16,6 +16,8 @@ struct Shared {
     /// Bytes towards the server that may still pass.
     room: AtomicI64,
     stop: AtomicBool,
+    /// Nothing passes either way, and nobody is told.
+    silent: AtomicBool,
 }
 
 impl Proxy {
@@ -23,11 +25,17 @@ impl Proxy {
         let listener = TcpListener::bind((server.ip(), 0)).unwrap();
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
-        let shared = Arc::new(Shared { room: AtomicI64::new(i64::MAX), stop: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            room: AtomicI64::new(i64::MAX),
+            stop: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
+        });
         let of_listener = Arc::clone(&shared);
         std::thread::spawn(move || {
             while !of_listener.stop.load(Ordering::Relaxed) {
-                let Ok((agent, _)) = listener.accept() else {
+                // What is silent lets connections in, as a kernel does, and serves nobody.
+                let waiting = if of_listener.silent.load(Ordering::Relaxed) { None } else { listener.accept().ok() };
+                let Some((agent, _)) = waiting else {
                     std::thread::sleep(STEP);
                     continue;
                 };
@@ -44,6 +52,11 @@ impl Proxy {
     /// Lets this many more bytes pass towards the server, and then none.
     pub(crate) fn stop_after(&self, bytes: i64) {
         self.shared.room.store(bytes, Ordering::Relaxed);
+    }
+
+    /// From now on nothing passes in either direction, as behind a firewall that forgot the connection.
+    pub(crate) fn silence(&self) {
+        self.shared.silent.store(true, Ordering::Relaxed);
     }
 
     /// Lets everything pass again.
@@ -71,7 +84,8 @@ fn pass(mut from: TcpStream, mut to: TcpStream, shared: Arc<Shared>, limited: bo
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         while !shared.stop.load(Ordering::Relaxed) {
-            if limited && shared.room.load(Ordering::Relaxed) <= 0 {
+            let full = limited && shared.room.load(Ordering::Relaxed) <= 0;
+            if full || shared.silent.load(Ordering::Relaxed) {
                 std::thread::sleep(STEP);
                 continue;
             }

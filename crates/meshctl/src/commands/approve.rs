@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &ApproveArguments) -> Result<ExitCode, Failure> {
     };
     let found = held.digest().to_string();
     if let Some(wanted) = digest
-        && !(!wanted.is_empty() && found.starts_with(wanted.as_str()))
+        && (wanted.is_empty() || !found.starts_with(wanted.as_str()))
     {
         let (wanted, found) = (wanted.clone(), held.digest().short());
         return Err(Failure::OtherDeletions { cluster: cluster.to_string(), wanted, found });

@@ -84,6 +84,19 @@ impl Client {
         Ok(Issued { certificate: response.certificate, ca_bundle: response.ca_bundle })
     }
 
+    /// Asks whether streams would be let in now.
+    ///
+    /// # Errors
+    /// [`End::Refused`] with the server's reason, or why there was no answer.
+    pub async fn check(&self, channel: Channel) -> Result<(), End> {
+        let hello = Some(codec::encode_hello(self.hello()));
+        let request = self.authorized(proto::CheckRequest { hello }).map_err(|status| end_of(&status))?;
+        let mut client = RelayClient::new(channel);
+        let answer = tokio::time::timeout(self.timing.peer_deadline, client.check(request)).await;
+        answer.map_err(|_| End::PeerSilent(self.timing.peer_deadline))?.map_err(|status| end_of(&status))?;
+        Ok(())
+    }
+
     /// Pushes the newest of `inputs` until the stream ends or `stop` is cancelled.
     ///
     /// `memory` is what the stream before left; it is kept up to date. [`Sent::Given`] tells of a version before
@@ -132,16 +145,30 @@ impl Client {
     }
 
     fn setup(&self) -> Setup {
-        let hello = Hello {
+        let (limits, timing) = (self.limits.clone(), self.timing.clone());
+        Setup { hello: self.hello(), peer: None, limits, timing, now: self.clock.now() }
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
             cluster: self.identity.cluster.clone(),
             instance: self.identity.instance.clone(),
             software_version: self.identity.software_version.clone(),
             max_object_bytes: self.limits.object_bytes as u64,
             max_chunk_bytes: self.limits.chunk_bytes as u64,
             ..Hello::default()
-        };
-        let (limits, timing) = (self.limits.clone(), self.timing.clone());
-        Setup { hello, peer: None, limits, timing, now: self.clock.now() }
+        }
+    }
+
+    /// A request that shows the token, where there is one.
+    fn authorized<T>(&self, message: T) -> Result<Request<T>, Status> {
+        let mut request = Request::new(message);
+        if let Some(token) = &self.identity.token {
+            let value = MetadataValue::try_from(format!("Bearer {token}"))
+                .map_err(|_| Status::invalid_argument("expected a token of printable ascii characters"))?;
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the two directions differ in exactly these")]
@@ -209,12 +236,7 @@ impl Client {
     ) -> Result<Response<Streaming<proto::Frame>>, Status> {
         let limit = self.limits.message_bytes();
         let mut client = RelayClient::new(channel).max_decoding_message_size(limit).max_encoding_message_size(limit);
-        let mut request = Request::new(ReceiverStream::new(frames));
-        if let Some(token) = &self.identity.token {
-            let value = MetadataValue::try_from(format!("Bearer {token}"))
-                .map_err(|_| Status::invalid_argument("expected a token of printable ascii characters"))?;
-            request.metadata_mut().insert("authorization", value);
-        }
+        let request = self.authorized(ReceiverStream::new(frames))?;
         match direction {
             Direction::Push => client.push(request).await,
             Direction::Pull => client.pull(request).await,

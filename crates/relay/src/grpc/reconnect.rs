@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use meshrelay_snapshot::Snapshot;
 use tokio::sync::watch;
@@ -7,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::Client;
-use crate::{ApplyReport, Backoff, End, Held, Memory, Received, Sent, Versions};
+use crate::{ApplyReport, End, Held, Memory, Received, Sent, Versions};
 
 /// Puts output versions into a cluster.
 pub trait Applier: Send + Sync {
@@ -21,65 +20,71 @@ pub trait Applier: Send + Sync {
     }
 }
 
+/// A connection to a server, as streams need it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// What streams are opened on.
+    pub channel: Channel,
+    /// Tells connections of one [`Connections`] apart.
+    pub number: u64,
+    /// Cancelled when its streams are to end: the connection is of no use, or another server is better.
+    pub gone: CancellationToken,
+}
+
+/// Where streams get their connections from. The streams of an agent share one at a time, so that one server serves both.
+pub trait Connections: Send + Sync {
+    /// The present connection, or a new one, which takes as long as it has to: the waits between attempts are within.
+    /// The message of a failed attempt is for a person.
+    fn connect(&self) -> impl Future<Output = Result<Connection, String>> + Send;
+
+    /// A stream ended. Unless the owner wanted it, the connection is of no use any more.
+    fn ended(&self, connection: &Connection, end: &End);
+}
+
 /// What happens to a stream that is kept open.
 #[derive(Debug)]
 pub enum Progress<E> {
     /// Something happened on the open stream.
     Event(E),
-    /// The stream ended, or could not be opened.
-    Ended {
-        /// Why.
-        end: End,
-        /// When the next attempt is made.
-        retry_in: Duration,
-    },
+    /// The stream ended, or could not be opened, for this reason. It is opened again.
+    Ended(End),
 }
 
-/// Keeps streams of a client open: connects anew with growing waits after each end.
-///
-/// `connect` gives the channel for the next attempt, so that renewed certificates and other replicas come into use.
+/// Keeps streams of a client open: opens them again after each end.
 #[derive(Debug)]
 pub struct Reconnect<'a, C> {
     /// The client.
     pub client: &'a Client,
-    /// Gives a channel, or says why there is none.
-    pub connect: C,
-    /// Waits between attempts.
-    pub backoff: Backoff,
+    /// Gives connections, so that renewed certificates, other replicas and other servers come into use.
+    pub connections: &'a C,
     /// Ends it all.
     pub stop: CancellationToken,
 }
 
-impl<C, F> Reconnect<'_, C>
-where
-    C: FnMut() -> F + Send,
-    F: Future<Output = Result<Channel, String>> + Send,
-{
+impl<C: Connections> Reconnect<'_, C> {
     /// Pushes the newest of `inputs` until stopped. Versions go on after `versions`, and are never below what `floor`
     /// says when a stream begins.
     pub async fn push(
-        mut self,
+        self,
         mut inputs: watch::Receiver<Option<Arc<Snapshot>>>,
         versions: Versions,
         floor: impl Fn() -> u64 + Send,
         mut on_progress: impl FnMut(Progress<Sent>) + Send,
     ) {
         let mut memory = Memory { base: None, versions };
-        while let Some(channel) = self.channel(&mut on_progress).await {
-            let started = tokio::time::Instant::now();
+        while let Some(connection) = self.connection(&mut on_progress).await {
             memory.versions.raise(floor());
-            let end = self
-                .client
-                .push(channel, &mut inputs, &mut memory, &self.stop, |event| on_progress(Progress::Event(event)))
-                .await;
-            self.wait(end, started.elapsed(), &mut on_progress).await;
+            let (channel, gone) = (connection.channel.clone(), &connection.gone);
+            let on_event = |event| on_progress(Progress::Event(event));
+            let end = self.client.push(channel, &mut inputs, &mut memory, gone, on_event).await;
+            self.ended(&connection, end, &mut on_progress);
         }
     }
 
     /// Pulls versions and applies them until stopped. `held` is what was kept by the last process; it is applied at
     /// once, so that a cluster is kept up without a server too.
     pub async fn pull(
-        mut self,
+        self,
         mut held: Option<Held>,
         applier: &impl Applier,
         mut on_progress: impl FnMut(Progress<Received>) + Send,
@@ -103,16 +108,16 @@ where
             }
         };
         let pull = async {
-            while let Some(channel) = self.channel(&mut on_progress).await {
-                let started = tokio::time::Instant::now();
+            while let Some(connection) = self.connection(&mut on_progress).await {
                 let on_event = |event| {
                     if let Received::Committed(held) = &event {
                         newest.send_replace(Some(held.clone()));
                     }
                     on_progress(Progress::Event(event));
                 };
-                let end = self.client.pull(channel, &mut held, &mut reports, &self.stop, on_event).await;
-                self.wait(end, started.elapsed(), &mut on_progress).await;
+                let (channel, gone) = (connection.channel.clone(), &connection.gone);
+                let end = self.client.pull(channel, &mut held, &mut reports, gone, on_event).await;
+                self.ended(&connection, end, &mut on_progress);
             }
         };
         tokio::select! {
@@ -122,37 +127,31 @@ where
         debug_assert!(stop.is_cancelled());
     }
 
-    /// The next channel; `None` when stopped.
-    async fn channel<E>(&mut self, on_progress: &mut impl FnMut(Progress<E>)) -> Option<Channel> {
+    /// The next connection; `None` when stopped.
+    async fn connection<E>(&self, on_progress: &mut impl FnMut(Progress<E>)) -> Option<Connection> {
         loop {
-            let stop = self.stop.clone();
             let connected = tokio::select! {
-                connected = (self.connect)() => connected,
-                () = stop.cancelled() => return None,
+                biased;
+                () = self.stop.cancelled() => return None,
+                connected = self.connections.connect() => connected,
             };
-            if stop.is_cancelled() {
-                return None;
-            }
             match connected {
-                Ok(channel) => return Some(channel),
-                Err(message) => self.wait(End::Lost(message), Duration::ZERO, on_progress).await,
+                Ok(connection) => return Some(connection),
+                Err(message) => {
+                    let end = End::Lost(message);
+                    tracing::warn!(code = end.code(), %end, "no stream to the server");
+                    on_progress(Progress::Ended(end));
+                }
             }
         }
     }
 
-    async fn wait<E>(&mut self, end: End, lasted: Duration, on_progress: &mut impl FnMut(Progress<E>)) {
-        if lasted > self.client.timing().heartbeat {
-            // It worked for a while: what happened now is new.
-            self.backoff.reset();
+    fn ended<E>(&self, connection: &Connection, end: End, on_progress: &mut impl FnMut(Progress<E>)) {
+        if !connection.gone.is_cancelled() {
+            tracing::warn!(code = end.code(), %end, "the stream to the server ended");
         }
-        let retry_in = self.backoff.next_wait();
-        if !self.stop.is_cancelled() {
-            tracing::warn!(code = end.code(), %end, ?retry_in, "the stream to the server ended");
-        }
-        on_progress(Progress::Ended { end, retry_in });
-        tokio::select! {
-            () = tokio::time::sleep(retry_in) => {}
-            () = self.stop.cancelled() => {}
-        }
+        // First, so that what it says about a certificate is known when the next connection is made.
+        on_progress(Progress::Ended(end.clone()));
+        self.connections.ended(connection, &end);
     }
 }

@@ -216,6 +216,17 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
         self.hub.authorize(caller)
     }
 
+    fn our_hello(&self, cluster: &Name) -> Hello {
+        Hello {
+            cluster: cluster.clone(),
+            instance: self.settings.instance.clone(),
+            software_version: self.settings.software_version.clone(),
+            max_object_bytes: self.settings.limits.object_bytes as u64,
+            max_chunk_bytes: self.settings.limits.chunk_bytes as u64,
+            ..Hello::default()
+        }
+    }
+
     async fn accept(
         &self,
         request: Request<Streaming<proto::Frame>>,
@@ -225,14 +236,7 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
         let mut incoming = request.into_inner();
         let hello = self.hello(&mut incoming).await.map_err(|refusal| self.refuse("", &refusal))?;
         let cluster = hello.cluster.clone();
-        let ours = Hello {
-            cluster: cluster.clone(),
-            instance: self.settings.instance.clone(),
-            software_version: self.settings.software_version.clone(),
-            max_object_bytes: self.settings.limits.object_bytes as u64,
-            max_chunk_bytes: self.settings.limits.chunk_bytes as u64,
-            ..Hello::default()
-        };
+        let ours = self.our_hello(&cluster);
         let caller = Caller { hello: hello.clone(), peer: peer.clone(), token, direction };
         let (end, control) = watch::channel(Control::Run);
         let claim = self
@@ -361,6 +365,25 @@ impl<R: Registrar, H: Hub> proto::relay_server::Relay for RelayService<R, H> {
         let issued = answer.map_err(|refusal| shared.refuse(&cluster, &refusal))?;
         tracing::info!(cluster, "registered an agent");
         Ok(Response::new(proto::RegisterResponse { certificate: issued.certificate, ca_bundle: issued.ca_bundle }))
+    }
+
+    async fn check(&self, request: Request<proto::CheckRequest>) -> Result<Response<proto::CheckResponse>, Status> {
+        let (peer, token) = (peer_of(&request), bearer(&request));
+        let body = request.into_inner().hello.map(proto::frame::Body::Hello);
+        let decoded = codec::decode(proto::Frame { body });
+        let hello = match decoded {
+            Ok(Frame::Hello(hello)) => hello,
+            other => {
+                let found = other.map_or_else(|error| error.to_string(), |frame| format!("a {} frame", frame.name()));
+                let message = format!("expected a hello in the question, found {found}");
+                return Err(to_status(&Refusal::new(RefusalReason::Handshake, message)));
+            }
+        };
+        let ours = self.shared.our_hello(&hello.cluster);
+        let caller = Caller { hello, peer, token, direction: Direction::Push };
+        // Whoever asks again and again while it is served elsewhere is no refused caller to count and log.
+        self.shared.check(&caller, &ours).map_err(|refusal| to_status(&refusal))?;
+        Ok(Response::new(proto::CheckResponse {}))
     }
 
     async fn push(&self, request: Request<Streaming<proto::Frame>>) -> Result<Response<FrameStream>, Status> {

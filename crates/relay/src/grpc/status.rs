@@ -87,7 +87,7 @@ fn grpc_code(reason: RefusalReason) -> Code {
         RefusalReason::InvalidCluster | RefusalReason::MalformedCsr | RefusalReason::Handshake => Code::InvalidArgument,
         RefusalReason::Version => Code::FailedPrecondition,
         RefusalReason::SecondAgent => Code::AlreadyExists,
-        RefusalReason::RateLimited => Code::ResourceExhausted,
+        RefusalReason::RateLimited | RefusalReason::AtCapacity => Code::ResourceExhausted,
         RefusalReason::Draining => Code::Unavailable,
         RefusalReason::Internal => Code::Internal,
     }

@@ -14,18 +14,23 @@ use proto::frame::Body;
 /// Longest text of a frame that is meant for people or names a process, bytes.
 const MAX_TEXT: usize = 1024;
 
+/// Turns a hello into its message.
+pub fn encode_hello(hello: Hello) -> proto::Hello {
+    proto::Hello {
+        cluster: hello.cluster.to_string(),
+        instance: hello.instance,
+        software_version: hello.software_version,
+        protocol_min: *hello.protocol.start(),
+        protocol_max: *hello.protocol.end(),
+        max_object_bytes: hello.max_object_bytes,
+        max_chunk_bytes: hello.max_chunk_bytes,
+    }
+}
+
 /// Turns a frame into its message.
 pub fn encode(frame: Frame) -> proto::Frame {
     let body = match frame {
-        Frame::Hello(hello) => Body::Hello(proto::Hello {
-            cluster: hello.cluster.to_string(),
-            instance: hello.instance,
-            software_version: hello.software_version,
-            protocol_min: *hello.protocol.start(),
-            protocol_max: *hello.protocol.end(),
-            max_object_bytes: hello.max_object_bytes,
-            max_chunk_bytes: hello.max_chunk_bytes,
-        }),
+        Frame::Hello(hello) => Body::Hello(encode_hello(hello)),
         Frame::Held(held) => Body::Held(encode_held(&held)),
         Frame::Compare => Body::Compare(proto::Compare {}),
         Frame::Buckets(digests) => {

@@ -1,11 +1,11 @@
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meshrelay_relay::grpc::{Applier, Client, Notice, Progress, Reconnect};
+use meshrelay_relay::grpc::{Applier, Client, Connection, Connections, Notice, Progress, Reconnect};
 use meshrelay_relay::wire::{Frame, HeldClaim, Hello, codec};
 use meshrelay_relay::{
-    ApplyReport, Backoff, Direction, End, Held, Limits, Memory, Refusal, RefusalReason, Timing, Versions,
-    generated as proto,
+    ApplyReport, Direction, End, Held, Limits, Memory, Refusal, RefusalReason, Timing, Versions, generated as proto,
 };
 use meshrelay_snapshot::Snapshot;
 use parking_lot::Mutex;
@@ -96,7 +96,10 @@ async fn a_deregistered_cluster_and_a_draining_server_end_streams_with_the_reaso
     let end = patient("the end", async { tokio::join!(push, ending) }).await.0;
     assert_eq!(end, End::Drained("this replica stops".to_owned()));
     let end = patient("a refusal", agent.push(channel(server.address), &mut inputs, &mut memory, &stop, |_| {})).await;
-    assert!(matches!(&end, End::Refused(refusal) if refusal.reason == RefusalReason::Draining), "{end:?}");
+    assert!(
+        end.sends_away() && matches!(&end, End::Refused(refusal) if refusal.reason == RefusalReason::Draining),
+        "{end:?}"
+    );
 }
 
 #[tokio::test]
@@ -137,35 +140,43 @@ impl Applier for TestApplier {
     }
 }
 
+/// A new connection for each stream, to whatever the address is.
+struct To {
+    address: Arc<Mutex<SocketAddr>>,
+    stop: CancellationToken,
+}
+
+impl Connections for To {
+    async fn connect(&self) -> Result<Connection, String> {
+        tokio::task::yield_now().await;
+        Ok(Connection { channel: channel(*self.address.lock()), number: 0, gone: self.stop.clone() })
+    }
+
+    fn ended(&self, _: &Connection, _: &End) {}
+}
+
 #[tokio::test]
 async fn streams_come_back_after_the_server_did() {
     let agent = client("east", "one");
     let stop = CancellationToken::new();
     let server = serve(settings()).await;
     let address = Arc::new(Mutex::new(server.address));
-    let reconnect = |seed| {
-        let address = Arc::clone(&address);
-        Reconnect {
-            client: &agent,
-            connect: move || std::future::ready(Ok(channel(*address.lock()))),
-            backoff: Backoff::new(Duration::from_millis(10), Duration::from_millis(100), seed),
-            stop: stop.clone(),
-        }
-    };
+    let connections = To { address: Arc::clone(&address), stop: stop.clone() };
+    let reconnect = || Reconnect { client: &agent, connections: &connections, stop: stop.clone() };
     let applier = TestApplier::default();
     let (inputs_in, inputs) = watch::channel(Some(Arc::new(snapshot(30, 50))));
     let ends = Mutex::new(Vec::new());
-    let push = reconnect(1).push(
+    let push = reconnect().push(
         inputs,
         Versions::default(),
         || 0,
         |progress| {
-            if let Progress::Ended { end, .. } = progress {
+            if let Progress::Ended(end) = progress {
                 ends.lock().push(end);
             }
         },
     );
-    let pull = reconnect(2).pull(Some(Held::restored(Arc::new(snapshot(5, 50)), 1)), &applier, |_| {});
+    let pull = reconnect().pull(Some(Held::restored(Arc::new(snapshot(5, 50)), 1)), &applier, |_| {});
     let checks = async {
         let mut applied = applier.applied.subscribe();
         applied.wait_for(|applied| applied.as_deref() == Some(&snapshot(5, 50))).await.unwrap();

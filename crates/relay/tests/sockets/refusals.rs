@@ -50,6 +50,12 @@ async fn every_refused_stream_says_why_on_both_sides() {
             assert_eq!(refusal.reason, reason, "{refusal}");
             assert!(refusal.message.len() > 20 && !refusal.message.ends_with('.'), "{refusal}");
         }
+        // Who only asks gets the same answer, and is not counted.
+        let counted = server.hub.refusals.borrow().len();
+        let client = Client::new(identity, Limits::default(), Timing::default());
+        let asked = client.check(channel(server.address));
+        let Err(End::Refused(refusal)) = patient("an answer", asked).await else { panic!("expected {reason:?}") };
+        assert_eq!((refusal.reason, server.hub.refusals.borrow().len()), (reason, counted));
         assert_eq!(server.handle.open_streams(), 0);
     }
 }
@@ -67,6 +73,7 @@ async fn the_right_token_and_the_right_certificate_are_served() {
     let input = Arc::new(snapshot(3, 50));
     let (_inputs, mut inputs) = watch::channel(Some(Arc::clone(&input)));
     let (mut memory, stop) = (Memory::default(), CancellationToken::new());
+    patient("an answer", client.check(channel(server.address))).await.unwrap();
     let push = client.push(channel(server.address), &mut inputs, &mut memory, &stop, |_| {});
     tokio::select! {
         end = push => panic!("{end:?}"),

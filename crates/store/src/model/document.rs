@@ -11,7 +11,7 @@ pub struct Document {
     pub value: Arc<Value>,
 }
 
-/// What became of a document that was to be written or removed.
+/// What became of a document that was to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DocumentWritten {
     /// Done, under this revision.

@@ -8,4 +8,5 @@
 
 mod conformance;
 mod memory;
+mod redis;
 mod sample;

@@ -91,3 +91,14 @@ macro_rules! each_a_test {
     };
 }
 pub(crate) use each_a_test;
+
+/// Runs all cases one after the other, over planes that a closure makes by their names.
+macro_rules! one_after_the_other {
+    (($plane:tt) $($name:ident)*) => {
+        $(
+            let plane = $plane(&stringify!($name).replace('_', "-")).await;
+            $crate::conformance::$name(&plane).await;
+        )*
+    };
+}
+pub(crate) use one_after_the_other;

@@ -1,0 +1,232 @@
+//! The agent's connection: one at a time, to one of its servers, for all of its streams.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use meshrelay_relay::End;
+use meshrelay_relay::grpc::{Client, Connection, Connections};
+use parking_lot::Mutex;
+use rand::RngExt as _;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use crate::certificate::Certificate;
+use crate::connector::{Connector, endpoints};
+use crate::servers::{Next, Parting, Servers};
+use crate::takeover::Takeover;
+use crate::{AgentStatus, Metrics};
+
+/// How long a preferred server may take to say whether it would have the agent: it says so from memory.
+const CHECK_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Keeps the connection.
+pub(crate) struct Link {
+    addresses: Vec<String>,
+    connector: Connector,
+    client: Arc<Client>,
+    certificate: Option<Arc<Certificate>>,
+    takeover: Arc<Takeover>,
+    metrics: Metrics,
+    status: Arc<watch::Sender<AgentStatus>>,
+    stop: CancellationToken,
+    started: Instant,
+    state: Mutex<State>,
+    /// Held by whoever connects, for all who wait for it.
+    connecting: tokio::sync::Mutex<()>,
+    /// There is a connection or there is none any more.
+    changed: Notify,
+}
+
+struct State {
+    servers: Servers,
+    open: Option<Connection>,
+    connections: u64,
+    /// The server that was connected last.
+    last: Option<usize>,
+}
+
+impl Link {
+    #[expect(clippy::too_many_arguments, reason = "it wires what the agent consists of")]
+    pub(crate) fn new(
+        addresses: Vec<String>,
+        connector: Connector,
+        client: Arc<Client>,
+        certificate: Option<Arc<Certificate>>,
+        takeover: Arc<Takeover>,
+        metrics: Metrics,
+        status: Arc<watch::Sender<AgentStatus>>,
+        stop: CancellationToken,
+    ) -> Self {
+        let servers = Servers::new(addresses.len(), rand::rng().random());
+        let state = Mutex::new(State { servers, open: None, connections: 0, last: None });
+        let (connecting, changed, started) = (tokio::sync::Mutex::default(), Notify::new(), Instant::now());
+        Self {
+            addresses,
+            connector,
+            client,
+            certificate,
+            takeover,
+            metrics,
+            status,
+            stop,
+            started,
+            state,
+            connecting,
+            changed,
+        }
+    }
+
+    /// Asks the servers that are preferred to the connected one how they are, and returns when one is well, until stopped.
+    pub(crate) async fn prefer(&self) {
+        let stopped = self.stop.cancelled();
+        tokio::pin!(stopped);
+        loop {
+            let at = self.state.lock().servers.probe_at();
+            let due = tokio::time::sleep_until(at.map_or_else(Instant::now, |at| self.started + at));
+            tokio::select! {
+                () = due, if at.is_some() => {}
+                () = self.changed.notified() => continue,
+                () = &mut stopped => return,
+            }
+            let asked = self.state.lock().servers.probe(self.now());
+            let Some(server) = asked else { continue };
+            let answer = tokio::select! {
+                answer = tokio::time::timeout(CHECK_DEADLINE, self.check(server)) => answer,
+                () = &mut stopped => return,
+            };
+            let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {} s", CHECK_DEADLINE.as_secs())));
+            if let Err(reason) = &answer {
+                tracing::debug!(server = self.addresses[server], reason, "the preferred server is not back yet");
+            }
+            let now = self.now();
+            let mut state = self.state.lock();
+            state.servers.probed(now, server, answer.is_ok());
+            let Some(server) = state.servers.returns(now) else { continue };
+            state.servers.leave(now, server);
+            let connection = state.open.take();
+            drop(state);
+            tracing::info!(server = self.addresses[server], "the preferred server is well again: returning to it");
+            self.disconnected();
+            if let Some(connection) = connection {
+                connection.gone.cancel();
+            }
+        }
+    }
+
+    async fn check(&self, server: usize) -> Result<(), String> {
+        let address = &self.addresses[server];
+        let mut reasons = Vec::new();
+        for endpoint in endpoints(address).await? {
+            let checked = match self.connector.connect(address, endpoint).await {
+                Ok(channel) => self.client.check(channel).await.map_err(|end| end.to_string()),
+                Err(reason) => Err(reason),
+            };
+            match checked {
+                Ok(()) => return Ok(()),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        Err(reasons.join("; "))
+    }
+
+    /// Connects to a server at one of its addresses.
+    async fn dial(&self, server: usize) -> Result<(Channel, SocketAddr), String> {
+        let address = &self.addresses[server];
+        let found = endpoints(address).await?;
+        let order = self.state.lock().servers.order(server, self.now(), found);
+        let mut reasons = Vec::new();
+        for endpoint in order {
+            let certified = match &self.certificate {
+                Some(certificate) => certificate.ensure(address, endpoint).await,
+                None => Ok(()),
+            };
+            let connected = match certified {
+                Ok(()) => self.connector.connect(address, endpoint).await,
+                Err(reason) => Err(reason),
+            };
+            match connected {
+                Ok(channel) => return Ok((channel, endpoint)),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        Err(reasons.join("; "))
+    }
+
+    fn connected(&self, server: usize, endpoint: SocketAddr, channel: Channel) -> Connection {
+        let (now, address) = (self.now(), &self.addresses[server]);
+        self.takeover.served_by(address, Timestamp::now());
+        let mut state = self.state.lock();
+        state.connections += 1;
+        let connection = Connection { channel, number: state.connections, gone: self.stop.child_token() };
+        state.servers.connected(now, server, endpoint);
+        state.open = Some(connection.clone());
+        let before = state.last.replace(server);
+        drop(state);
+        if before.is_some_and(|before| before != server) {
+            self.metrics.server_changes.inc();
+        }
+        self.metrics.server(address).set(1);
+        let endpoint = endpoint.to_string();
+        tracing::info!(server = address, endpoint, "connected");
+        self.status.send_modify(|status| {
+            status.server = Some(if *address == endpoint { endpoint } else { format!("{address} ({endpoint})") });
+        });
+        self.changed.notify_one();
+        connection
+    }
+
+    fn disconnected(&self) {
+        for address in &self.addresses {
+            self.metrics.server(address).set(0);
+        }
+        self.status.send_modify(|status| status.server = None);
+        self.changed.notify_one();
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Connections for Link {
+    async fn connect(&self) -> Result<Connection, String> {
+        let _one = self.connecting.lock().await;
+        let server = loop {
+            if let Some(open) = &self.state.lock().open {
+                return Ok(open.clone());
+            }
+            let next = self.state.lock().servers.next(self.now());
+            match next {
+                Next::Connect(server) => break server,
+                Next::Wait(until) => tokio::time::sleep_until(self.started + until).await,
+            }
+        };
+        match self.dial(server).await {
+            Ok((channel, endpoint)) => Ok(self.connected(server, endpoint, channel)),
+            Err(reason) => {
+                let now = self.now();
+                self.state.lock().servers.unreachable(now, server);
+                Err(reason)
+            }
+        }
+    }
+
+    fn ended(&self, connection: &Connection, end: &End) {
+        let parting = if end.sends_away() { Parting::SentAway } else { Parting::Broken };
+        let now = self.now();
+        let mut state = self.state.lock();
+        // Otherwise its other stream ended before, or the agent left it.
+        if connection.gone.is_cancelled() || state.open.as_ref().is_none_or(|open| open.number != connection.number) {
+            return;
+        }
+        state.servers.ended(now, parting);
+        state.open = None;
+        drop(state);
+        self.disconnected();
+        connection.gone.cancel();
+    }
+}

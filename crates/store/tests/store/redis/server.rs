@@ -1,0 +1,182 @@
+//! Real Redis servers on free ports of the loopback, which end with the value that stands for them.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use redis::{Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, Value};
+use tempfile::TempDir;
+
+use crate::conformance::DEADLINE;
+
+/// How often another port is tried: somebody else may take one between looking and using it.
+const ATTEMPTS: usize = 20;
+
+/// The program, or the words what to do.
+fn program() -> PathBuf {
+    if let Some(path) = std::env::var_os("REDIS_SERVER") {
+        return path.into();
+    }
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/redis/bin/redis-server");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).map(|directory| directory.join("redis-server")).chain([ours]);
+    places.into_iter().find(|place| place.is_file()).unwrap_or_else(|| {
+        panic!(
+            "redis-server is missing: run `cargo xtask setup`, or install it (Debian: redis-server), \
+             or set REDIS_SERVER to its path"
+        )
+    })
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// A running server.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) port: u16,
+    directory: TempDir,
+    arguments: Vec<String>,
+}
+
+impl Server {
+    /// A server that saves nothing, with more arguments; `PORT` in them is its port, `DIR` its folder.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, |_, _| {})
+    }
+
+    /// A Sentinel that watches the master at that port, with that password.
+    pub(crate) fn sentinel(name: &str, master: u16, password: &str) -> Self {
+        Self::start_with(&["DIR/sentinel.conf", "--sentinel"], |port, directory| {
+            let text = format!(
+                "port {port}\nbind 127.0.0.1\ndir {directory}\nlogfile {directory}/log\nunixsocket {directory}/socket\n\
+                 sentinel monitor {name} 127.0.0.1 {master} 1\nsentinel auth-pass {name} {password}\n\
+                 sentinel down-after-milliseconds {name} 500\nsentinel failover-timeout {name} 5000\n",
+                directory = directory.display()
+            );
+            std::fs::write(directory.join("sentinel.conf"), text).unwrap();
+        })
+    }
+
+    /// With a folder that `prepare` gets ready, given port and folder.
+    pub(crate) fn start_with(arguments: &[&str], prepare: impl Fn(u16, &Path)) -> Self {
+        let given = arguments.iter().map(|&argument| argument.to_owned()).collect::<Vec<_>>();
+        for _ in 0..ATTEMPTS {
+            let (port, directory) = (free_port(), TempDir::new().unwrap());
+            prepare(port, directory.path());
+            let child = spawn(port, directory.path(), &given);
+            let mut server = Self { child, port, directory, arguments: given.clone() };
+            if server.answers() {
+                return server;
+            }
+        }
+        panic!("no redis-server came up with {given:?}");
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// As `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// On the same port as before, with what it saved.
+    pub(crate) fn restart(&mut self) {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            self.child = spawn(self.port, self.directory.path(), &self.arguments);
+            if self.answers() {
+                return;
+            }
+            // The port is somebody else's for now.
+            assert!(Instant::now() < end, "redis-server does not come up again: {}", self.log());
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// Waits until it takes commands; false if it ended instead.
+    fn answers(&mut self) -> bool {
+        let end = Instant::now() + DEADLINE;
+        while self.child.try_wait().unwrap().is_none() {
+            let mut connection = self.client().get_connection();
+            match connection.as_mut().map(|connection| redis::cmd("PING").query::<Value>(connection)) {
+                Ok(Ok(_)) => return true,
+                // It wants a password: it is up.
+                Ok(Err(error)) if error.code() == Some("NOAUTH") => return true,
+                _ => std::thread::sleep(Duration::from_millis(5)),
+            }
+            assert!(Instant::now() < end, "redis-server does not answer: {}", self.log());
+        }
+        false
+    }
+
+    /// For the one who looks after it: by its socket in the file system, which needs neither TLS nor a network.
+    fn client(&self) -> Client {
+        let place = ConnectionAddr::Unix(self.directory.path().join("socket"));
+        let mut login = RedisConnectionInfo::default();
+        if let Some(at) = self.arguments.iter().position(|argument| argument == "--requirepass") {
+            login = login.set_password(&self.arguments[at + 1]);
+        }
+        Client::open(place.into_connection_info().unwrap().set_redis_settings(login)).unwrap()
+    }
+
+    /// Runs a command, given as words.
+    pub(crate) fn try_run(&self, words: &str) -> redis::RedisResult<Value> {
+        let mut words = words.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        words.for_each(|word| {
+            command.arg(word);
+        });
+        command.query(&mut self.client().get_connection()?)
+    }
+
+    /// Runs a command that works.
+    pub(crate) fn run(&self, words: &str) -> Value {
+        self.try_run(words).unwrap_or_else(|error| panic!("{words}: {error}"))
+    }
+
+    /// What `INFO` says under that name.
+    pub(crate) fn info(&self, name: &str) -> String {
+        let info: String = redis::from_redis_value(self.run("INFO everything")).unwrap();
+        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("INFO has no {name}")).to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(port: u16, directory: &Path, arguments: &[String]) -> Child {
+    let fill =
+        |argument: &String| argument.replace("PORT", &port.to_string()).replace("DIR", &directory.to_string_lossy());
+    let mut command = Command::new(program());
+    let given: Vec<_> = arguments.iter().map(fill).collect();
+    // A Sentinel has all of it in its file, which has to come first.
+    if !arguments.iter().any(|argument| argument == "--sentinel") {
+        let (port, directory) = (port.to_string(), directory.display());
+        let mut all = vec!["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+        if !arguments.iter().any(|argument| argument == "--port") {
+            all.extend(["--port", &port]);
+        }
+        command.args(all).args(["--unixsocket", &format!("{directory}/socket")]);
+        command.args(["--dir", &directory.to_string(), "--logfile", &format!("{directory}/log")]);
+    }
+    let command = command.args(given).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap_or_else(|error| panic!("cannot run {}: {error}", program().display()))
+}

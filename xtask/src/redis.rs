@@ -1,0 +1,76 @@
+//! The Redis that tests of the store run against.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+
+use crate::run;
+use crate::say;
+use crate::setup::TOOLS;
+
+/// Debian packages of the server, and of libraries that a small system lacks.
+const PACKAGES: [&str; 5] = ["redis-server", "redis-tools", "liblzf1", "libjemalloc2", "libatomic1"];
+
+/// Runs a program of the unpacked packages with their libraries. Redis looks at its own name, so that stays.
+const WRAPPER: &str = r#"#!/bin/sh
+usr="$(dirname "$(readlink -f "$0")")/../root/usr"
+LD_LIBRARY_PATH="$(echo "$usr"/lib/*-linux-gnu*)" exec "$usr/bin/$(basename "$0")" "$@"
+"#;
+
+/// What to do when nothing helps.
+const BY_HAND: &str = "install redis-server (Debian: redis-server), or set REDIS_SERVER to its path";
+
+/// Installs `redis-server` if there is none: from Debian's packages, unpacked below our own tools, so that nothing of the
+/// system changes and no service starts.
+///
+/// # Errors
+/// When it is missing and cannot be installed.
+pub(crate) fn set_up(root: &Path) -> anyhow::Result<()> {
+    let ours = root.join(TOOLS).join("redis/bin/redis-server");
+    let given = std::env::var_os("REDIS_SERVER").map(PathBuf::from);
+    let places = given.into_iter().chain([PathBuf::from("redis-server"), ours.clone()]);
+    for program in places {
+        if let Some(version) = version(&program) {
+            say(&format!("redis-server: {version} ({})\n", program.display()));
+            return Ok(());
+        }
+    }
+    install(&root.join(TOOLS).join("redis")).with_context(|| format!("redis-server is missing: {BY_HAND}"))?;
+    let version = version(&ours).with_context(|| format!("redis-server was installed but does not run: {BY_HAND}"))?;
+    say(&format!("redis-server: installed {version}\n"));
+    Ok(())
+}
+
+/// `7.0.15`, from a line of `NAME=value` words.
+fn version(program: &Path) -> Option<String> {
+    let line = run::answer(Command::new(program).arg("--version"))?;
+    line.split(' ').find_map(|word| word.strip_prefix("v=")).map(str::to_owned)
+}
+
+fn install(directory: &Path) -> anyhow::Result<()> {
+    let downloads = tempfile::tempdir()?;
+    let download = || run::shown(downloads.path(), Command::new("apt-get").args(["download", "-q"]).args(PACKAGES));
+    if let Err(error) = download() {
+        // A new machine has no lists of packages; to get them needs root.
+        say(&format!("{error:#}; getting the lists of packages\n"));
+        run::shown(downloads.path(), Command::new("apt-get").args(["update", "-q"]))?;
+        download()?;
+    }
+    let (root, bin) = (directory.join("root"), directory.join("bin"));
+    std::fs::create_dir_all(&root)?;
+    std::fs::create_dir_all(&bin)?;
+    let mut unpacked = 0;
+    for entry in std::fs::read_dir(downloads.path())? {
+        run::shown(downloads.path(), Command::new("dpkg").arg("-x").arg(entry?.path()).arg(&root))?;
+        unpacked += 1;
+    }
+    ensure!(unpacked == PACKAGES.len(), "expected {} packages, got {unpacked}", PACKAGES.len());
+    for program in ["redis-server", "redis-cli", "redis-benchmark"] {
+        let wrapper = bin.join(program);
+        std::fs::write(&wrapper, WRAPPER)?;
+        std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
