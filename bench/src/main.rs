@@ -5,6 +5,7 @@ mod fleet;
 mod latency;
 mod memory;
 mod relay_bytes;
+mod store;
 mod summary;
 mod translate;
 
@@ -43,6 +44,8 @@ enum What {
     Latency(latency::LatencyArguments),
     /// Resident memory and idle load of the server and its agents as processes
     Memory(memory::MemoryArguments),
+    /// Bytes and times of inputs in Redis
+    Store(store::StoreArguments),
     /// Time of translations, from scratch and after one change
     Translate(translate::TranslateArguments),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         What::RelayBytes { objects } => relay_bytes::run(&objects),
         What::Latency(arguments) => latency::run(&arguments),
         What::Memory(arguments) => memory::run(&arguments),
+        What::Store(arguments) => store::run(&arguments),
         What::Translate(arguments) => translate::run(&arguments),
     };
     match done {

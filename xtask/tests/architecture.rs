@@ -11,12 +11,13 @@ use serde_json::Value;
 const PURE: [&str; 3] = ["api", "snapshot", "translate"];
 
 /// All that the pure crates may take from others, directly, with what for.
-const PURE_MAY_USE: [(&str, &str); 13] = [
+const PURE_MAY_USE: [(&str, &str); 14] = [
     ("base64", "bytes fields of the protobuf JSON form"),
     ("blake3", "content hashes, digests, fingerprints"),
     ("internment", "names, which repeat thousands of times"),
     ("jiff", "timestamps as values; the crate's clock is not asked"),
     ("md-5", "names that users know from the original"),
+    ("rayon", "parents, which do not depend on each other, on all processors"),
     ("regex", "matchers that users write"),
     ("schemars", "schemas of custom resource definitions"),
     ("serde", "data"),
@@ -64,11 +65,14 @@ const DIRECTIONS: [(&str, &[&str]); 11] = [
     ("relay", &["snapshot"]),
     ("cluster", &["api", "snapshot"]),
     ("store", &["snapshot"]),
-    ("server", &["api", "cluster", "pki", "process", "relay", "snapshot", "translate"]),
+    ("server", &["api", "cluster", "pki", "process", "relay", "snapshot", "store", "translate"]),
     ("agent", &["api", "cluster", "pki", "process", "relay", "snapshot"]),
-    ("meshctl", &["agent", "api", "cluster", "pki", "process", "relay", "server", "snapshot", "translate"]),
+    ("meshctl", &["agent", "api", "cluster", "pki", "process", "relay", "server", "snapshot", "store", "translate"]),
     // Measurements reach into everything that they measure.
-    ("bench", &["agent", "api", "cluster", "meshctl", "pki", "process", "relay", "server", "snapshot", "translate"]),
+    (
+        "bench",
+        &["agent", "api", "cluster", "meshctl", "pki", "process", "relay", "server", "snapshot", "store", "translate"],
+    ),
     // The package of the programs.
     ("meshrelay", &["agent", "meshctl", "server"]),
     ("xtask", &["agent", "api", "cluster", "meshctl", "server", "snapshot", "translate"]),

@@ -135,8 +135,12 @@ impl Link {
 
     /// Connects to a server at one of its addresses.
     async fn dial(&self, server: usize) -> Result<(Channel, SocketAddr), String> {
+        let found = endpoints(&self.addresses[server]).await?;
+        self.dial_one_of(server, found).await
+    }
+
+    async fn dial_one_of(&self, server: usize, found: Vec<SocketAddr>) -> Result<(Channel, SocketAddr), String> {
         let address = &self.addresses[server];
-        let found = endpoints(address).await?;
         let order = self.state.lock().servers.order(server, self.now(), found);
         let mut reasons = Vec::new();
         for endpoint in order {
@@ -228,5 +232,60 @@ impl Connections for Link {
         drop(state);
         self.disconnected();
         connection.gone.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meshrelay_pki::ClientTls;
+    use meshrelay_relay::grpc::Identity;
+    use meshrelay_relay::{Limits, Refusal, RefusalReason, Timing};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn link(folder: &std::path::Path) -> Link {
+        let identity = Identity {
+            cluster: "one".into(),
+            instance: "test".to_owned(),
+            software_version: "0.1.0".to_owned(),
+            token: None,
+        };
+        let metrics = Metrics::default();
+        Link::new(
+            vec!["replicas.example:9900".to_owned(), "other.example:9900".to_owned()],
+            Connector::new("server.example", &ClientTls::Insecure, metrics.clone()).unwrap(),
+            Arc::new(Client::new(identity, Limits::default(), Timing::default())),
+            None,
+            Arc::new(Takeover::open(folder, Duration::from_secs(180))),
+            metrics,
+            Arc::new(watch::Sender::new(AgentStatus::default())),
+            CancellationToken::new(),
+        )
+    }
+
+    #[tokio::test]
+    async fn each_address_of_a_name_is_tried_and_one_that_sends_away_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = link(folder.path());
+        let listener = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
+        let (one, two, gone) = (listener().await, listener().await, listener().await);
+        let [one_at, two_at, gone_at] = [&one, &two, &gone].map(|listener| listener.local_addr().unwrap());
+        drop(gone);
+        let (channel, first) = link.dial_one_of(0, vec![gone_at, one_at, two_at]).await.unwrap();
+        assert!(first != gone_at);
+        let connection = link.connected(0, first, channel);
+        assert_eq!(link.connect().await.unwrap().number, connection.number, "both streams get the same");
+        let shown = link.status.borrow().server.clone();
+        assert_eq!(shown, Some(format!("replicas.example:9900 ({first})")));
+
+        let full = End::Refused(Refusal::new(RefusalReason::AtCapacity, "this replica has its share"));
+        link.ended(&connection, &full);
+        link.ended(&connection, &End::Lost("the other stream ended too".to_owned()));
+        assert!(connection.gone.is_cancelled() && link.status.borrow().server.is_none());
+        let (_, second) = link.dial_one_of(0, vec![gone_at, one_at, two_at]).await.unwrap();
+        assert!(second != gone_at && second != first);
+        let reasons = link.dial_one_of(0, vec![gone_at]).await.unwrap_err();
+        assert!(reasons.contains(&format!("cannot connect to replicas.example:9900 ({gone_at})")), "{reasons}");
     }
 }

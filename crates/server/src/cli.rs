@@ -82,6 +82,10 @@ pub struct Arguments {
     /// or dependents, only what depends on that cluster [default: fleet]
     #[arg(long, value_name = "SCOPE")]
     safe_mode_scope: Option<String>,
+    /// Redis that the replicas of the server share, HOST:PORT [default: none, for a single server]
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip)]
+    redis_address: Option<String>,
     /// Largest object that is taken from an agent, bytes [default: 2097152]
     #[arg(long, value_name = "BYTES")]
     max_object_bytes: Option<usize>,
@@ -102,7 +106,11 @@ impl Arguments {
         if self.insecure {
             self.tls_mode = Some("insecure".to_owned());
         }
-        Ok(settings::load(self.settings.as_deref(), &self)?)
+        let mut settings: Settings = settings::load(self.settings.as_deref(), &self)?;
+        if let Some(address) = self.redis_address {
+            settings.redis.get_or_insert_default().address = address;
+        }
+        Ok(settings)
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use meshrelay_pki::PkiError;
 use meshrelay_process::logging::LoggingError;
 use meshrelay_process::settings::SettingsError;
+use meshrelay_store::StoreError;
 
 /// Why the management server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum ServerError {
     /// Certificates, keys, tokens.
     #[error(transparent)]
     Pki(#[from] PkiError),
+    /// Settings of the snapshot store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address} for {what}: {source}; is another process using it? (MR0601)")]
     Listen {

@@ -13,6 +13,8 @@ pub(crate) struct Inputs {
     management: Name,
     state: Mutex<State>,
     changed: watch::Sender<Instant>,
+    unshared: watch::Sender<()>,
+    registrations: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -23,12 +25,15 @@ struct State {
     registered: BTreeMap<Name, bool>,
     warm: BTreeSet<Name>,
     held: BTreeMap<Name, Held>,
+    /// Clusters of which the store lacks what we hold, or that are gone.
+    unshared: BTreeSet<Name>,
 }
 
 impl Inputs {
     pub(crate) fn new(management: Name, warm: BTreeSet<Name>) -> Self {
         let state = Mutex::new(State { warm, ..State::default() });
-        Self { management, state, changed: watch::Sender::new(Instant::now()) }
+        let changed = watch::Sender::new(Instant::now());
+        Self { management, state, changed, unshared: watch::Sender::new(()), registrations: watch::Sender::new(()) }
     }
 
     /// When an input or the set of clusters changed last.
@@ -45,10 +50,18 @@ impl Inputs {
             state.held.remove(name);
             state.warm.remove(name);
         }
+        state.unshared.extend(removed.iter().cloned());
+        let is_news = registered.keys().any(|name| !state.registered.contains_key(name));
         state.registered = registered;
         state.local = Some(local);
         drop(state);
         self.changed.send_replace(Instant::now());
+        if !removed.is_empty() {
+            self.unshared.send_replace(());
+        }
+        if is_news {
+            self.registrations.send_replace(());
+        }
         removed
     }
 
@@ -87,8 +100,57 @@ impl Inputs {
         }
         state.held.insert(cluster.clone(), input);
         state.warm.insert(cluster.clone());
+        state.unshared.insert(cluster.clone());
         drop(state);
         self.changed.send_replace(Instant::now());
+        self.unshared.send_replace(());
+    }
+
+    /// Takes over an input that another replica has, if it is newer than what is held.
+    pub(crate) fn adopt(&self, cluster: &Name, input: Held) {
+        let rank = |held: &Held| (held.version(), held.visible().digest());
+        let mut state = self.state.lock();
+        let is_newer = state.held.get(cluster).is_none_or(|held| rank(held) < rank(&input));
+        if !is_newer || !state.registered.contains_key(cluster) {
+            return;
+        }
+        state.held.insert(cluster.clone(), input);
+        state.warm.insert(cluster.clone());
+        drop(state);
+        self.changed.send_replace(Instant::now());
+    }
+
+    /// Everything that is held.
+    pub(crate) fn all_held(&self) -> BTreeMap<Name, Held> {
+        self.state.lock().held.clone()
+    }
+
+    /// Clusters that have sent a snapshot to some replica.
+    pub(crate) fn add_warm<'a>(&self, more: impl Iterator<Item = &'a Name>) {
+        self.state.lock().warm.extend(more.cloned());
+    }
+
+    /// Tells when there is something that the store lacks.
+    pub(crate) fn unshared_changes(&self) -> watch::Receiver<()> {
+        self.unshared.subscribe()
+    }
+
+    /// The clusters of which the store lacks something.
+    pub(crate) fn take_unshared(&self) -> BTreeSet<Name> {
+        std::mem::take(&mut self.state.lock().unshared)
+    }
+
+    /// Notes that the store lacks something of these.
+    pub(crate) fn put_back_unshared(&self, clusters: BTreeSet<Name>) {
+        if !clusters.is_empty() {
+            self.state.lock().unshared.extend(clusters);
+            self.unshared.send_replace(());
+        }
+    }
+
+    /// Tells when clusters are registered.
+    pub(crate) fn registrations(&self) -> watch::Receiver<()> {
+        self.registrations.subscribe()
     }
 
     /// The inputs for a translation; `None` before the management cluster was read.

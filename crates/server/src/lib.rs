@@ -13,6 +13,7 @@ mod registrar;
 mod reports_file;
 mod run;
 mod settings;
+mod sharing;
 mod state_file;
 mod status;
 mod translation;

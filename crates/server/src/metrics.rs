@@ -52,6 +52,8 @@ pub struct Metrics {
     pub(crate) units_recomputed: Counter,
     pub(crate) output_objects: Family<ClusterLabel, Gauge>,
     pub(crate) input_objects: Family<ClusterLabel, Gauge>,
+    pub(crate) store_write_time: Histogram,
+    pub(crate) store_errors: Counter,
 }
 
 impl Default for Metrics {
@@ -75,6 +77,8 @@ impl Default for Metrics {
             units_recomputed: Counter::default(),
             output_objects: Family::default(),
             input_objects: Family::default(),
+            store_write_time: Histogram::new(TIME_BUCKETS),
+            store_errors: Counter::default(),
         }
     }
 }
@@ -125,6 +129,18 @@ impl Metrics {
             "Resources that work with gaps",
             &["workspace", "gvk"],
             &self.translation_warnings,
+        );
+        metrics.add(
+            "gloo_mesh_redis_write_time_sec",
+            "Time that a write of an input to the snapshot store took",
+            &[],
+            &self.store_write_time,
+        );
+        metrics.add(
+            "gloo_mesh_redis_sync_err",
+            "Failed reads and writes of the snapshot store",
+            &[],
+            &self.store_errors,
         );
         metrics.add("object_write_fails", "Objects that agents could not write", &["cluster"], &self.write_failures);
         metrics.add("meshrelay_refusals", "Refused registrations and streams", &["reason"], &self.refusals);

@@ -15,6 +15,7 @@ use meshrelay_process::{VERSION, admin};
 use meshrelay_relay::Limits;
 use meshrelay_relay::grpc::{RelayHandle, RelayService, ServerSettings, tune_server};
 use meshrelay_snapshot::Name;
+use meshrelay_store::RedisStore;
 use meshrelay_translate::{Allocations, LastAccepted, Options, Translator};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -29,6 +30,7 @@ use crate::hub::{ServerHub, WARM_FILE};
 use crate::inputs::Inputs;
 use crate::metrics::TrafficCollector;
 use crate::registrar::ServerRegistrar;
+use crate::sharing::Sharing;
 use crate::state_file::StateFile;
 use crate::translation::{ALLOCATIONS_FILE, LAST_ACCEPTED_FILE, TranslationLoop};
 use crate::{Metrics, ServerError, ServerStatus, Settings, listener, management, reports_file};
@@ -125,6 +127,12 @@ impl Server {
                 Some(live.config)
             }
         };
+        let replica = format!("{}-{:08x}", std::process::id(), rand::rng().random::<u32>());
+        if let Some(redis) = settings.redis.clone() {
+            let store = Arc::new(RedisStore::start(redis, &settings.management_cluster)?);
+            let sharing = Sharing::new(store, Arc::clone(&inputs), metrics.clone(), &*replica);
+            tasks.spawn(sharing.run(stop.clone()));
+        }
         let hub = Arc::new(ServerHub {
             inputs: Arc::clone(&inputs),
             outputs: Mutex::new(BTreeMap::new()),
@@ -138,7 +146,7 @@ impl Server {
             ServerRegistrar { inputs, pki: registrar },
             Arc::clone(&hub),
             ServerSettings {
-                instance: format!("{}-{:08x}", std::process::id(), rand::rng().random::<u32>()),
+                instance: replica,
                 software_version: VERSION.to_owned(),
                 require_certificate: matches!(settings.tls_mode, TlsMode::Mtls | TlsMode::OwnCertificates),
                 limits: Limits { object_bytes: settings.max_object_bytes, ..Limits::default() },

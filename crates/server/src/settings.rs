@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use meshrelay_pki::ServerOptions;
 use meshrelay_pki::tls::{FilePair, ServerFiles, TlsMode};
+use meshrelay_store::RedisSettings;
 use meshrelay_translate::{GateSettings, SafeModeScope};
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,9 @@ pub struct Settings {
     /// What is held still while the input of a warm cluster is missing: the whole fleet, as safe mode and the safe start
     /// window say, or only what depends on that cluster.
     pub safe_mode_scope: SafeModeScope,
+    /// Redis that the replicas of the management server share, and that keeps inputs over their restarts; without it there
+    /// can be one server only.
+    pub redis: Option<RedisSettings>,
     /// Largest object that is taken from an agent, bytes.
     pub max_object_bytes: usize,
     /// File into which reports on resources are written after each translation.
@@ -77,6 +81,7 @@ impl Default for Settings {
             safe_mode: false,
             safe_start_window: 180,
             safe_mode_scope: SafeModeScope::Fleet,
+            redis: None,
             max_object_bytes: 2 * 1024 * 1024,
             reports_file: None,
             clock: None,

@@ -114,6 +114,34 @@ fn an_approval_of_an_agent_that_is_down_is_carried_out_when_it_is_back() {
 }
 
 #[test]
+fn an_agent_that_lost_what_it_kept_does_not_take_its_first_output_for_all_there_is() {
+    let fleet = Fleet::bookinfo();
+    let (server, [mut one, _two]) = install(&fleet);
+    fleet.write("cluster1/many.yaml", &external_services(SERVICES));
+    fleet.wait_until_converged();
+    let many = applied(&fleet);
+    one.process.kill();
+    let state = fleet.state("cluster1");
+    for entry in std::fs::read_dir(&state).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    std::fs::remove_file(fleet.folder().join("cluster1/many.yaml")).unwrap();
+    let watcher = Watcher::over(&fleet, &["cluster1"]);
+    let one = Agent::start(&fleet, "cluster1", server.relay, &[]);
+    assert_eq!(wait_until_held(&one)["objects"], many);
+    // What it cannot read is no reason to believe anything either.
+    std::fs::write(state.join("deletions-held.json"), "{").unwrap();
+    drop(one);
+    let one = Agent::start(&fleet, "cluster1", server.relay, &[]);
+    one.process.line(&["it is not known which deletions are held"]);
+    assert_eq!(wait_until_held(&one)["objects"], many);
+    watcher.finish();
+}
+
+#[test]
 fn a_hold_ends_by_itself_when_the_objects_are_wanted_again_or_the_brake_is_off() {
     let fleet = Fleet::bookinfo();
     let (server, [mut one, _two]) = install(&fleet);

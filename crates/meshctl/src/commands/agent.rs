@@ -32,6 +32,8 @@ fn page(status: &AgentStatus) -> String {
     let mut line = |name: &str, value: &str| text.extend([&format!("{name:<12}"), value, "\n"]);
     line("cluster", &status.cluster);
     line("version", &status.version);
+    line("servers", &status.servers.join(", "));
+    line("connected", status.server.as_deref().unwrap_or("to none of them"));
     line("pushing", yes(status.pushing));
     line("pulling", yes(status.pulling));
     if !status.last_error.is_empty() {
@@ -93,7 +95,10 @@ mod tests {
             digest: None,
             what_to_do: "meshctl approve".to_owned(),
         };
-        let text = page(&AgentStatus { cluster: "east".to_owned(), held: Some(held), ..AgentStatus::default() });
+        let servers = vec!["one:1".to_owned(), "two:2".to_owned()];
+        let text =
+            page(&AgentStatus { cluster: "east".to_owned(), held: Some(held), servers, ..AgentStatus::default() });
+        assert!(text.contains("servers     one:1, two:2\nconnected   to none of them\n"), "{text}");
         assert!(text.starts_with("cluster     east\n"), "{text}");
         assert!(text.contains("held        12 deletions since 1970-01-01T00:00:00Z\n            too much\n"), "{text}");
         assert!(text.ends_with("            meshctl approve\n"), "{text}");

@@ -7,6 +7,7 @@
 )]
 
 mod conformance;
+mod docs;
 mod memory;
 mod redis;
 mod sample;

@@ -1,7 +1,7 @@
 //! What agents keep while a cluster is away, or known in part.
 
 use meshrelay_snapshot::{ClusterDoubt, Frozen, Lack, ObjectKey, SnapshotMeta, depends_on, freeze};
-use meshrelay_translate::{Inputs, Options, Translator};
+use meshrelay_translate::{Options, Translator};
 use proptest::sample::{Index, select};
 
 use super::*;

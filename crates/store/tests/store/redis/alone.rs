@@ -34,6 +34,16 @@ async fn planes_share_a_server_without_seeing_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_is_the_chosen_one() {
+    let server = Server::start(&[]);
+    let mut settings = settings(server.address());
+    settings.db = 2;
+    connected(&settings, "test").await.put_document("d", None, &json!(1)).await.unwrap();
+    assert_eq!(server.run("DBSIZE"), Value::Int(0));
+    assert!(server.info("db2").starts_with("keys="));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_keys_of_a_plane_have_its_hash_tag() {
     let (server, store) = alone(&[]).await;
     let id = SnapshotId::output("cluster1");

@@ -14,7 +14,7 @@ use crate::sample;
 const PASSWORD: &str = "hunter2";
 
 /// What a user has to be permitted in a Redis Cluster beside the rest.
-const OF_A_CLUSTER: &str = "+cluster|slots";
+pub(crate) const OF_A_CLUSTER: &str = "+cluster|slots";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sentinels_lead_to_the_new_master() {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use meshrelay_store::{RedisSettings, RedisStore, SnapshotStore as _, Span};
 
 use crate::conformance::{DEADLINE, FEED, Plane, cases, one_after_the_other};
+pub(crate) use installations::OF_A_CLUSTER;
+pub(crate) use security::PERMISSIONS;
 use server::Server;
 
 /// Settings for a server: time-outs that a busy machine keeps.
