@@ -40,9 +40,12 @@ impl Lists {
     }
 }
 
-/// The lists that one parent's objects need, written once.
+/// Clusters, and the list of them but one; `None` if there are no others.
+type Listed = (BTreeSet<Name>, Option<Arc<[u8]>>);
+
+/// The lists that one parent's objects need, by the cluster that they are for, written once.
 #[derive(Debug, Default)]
-pub(crate) struct DependsOn(BTreeMap<Name, Vec<(BTreeSet<Name>, Option<Arc<[u8]>>)>>);
+pub(crate) struct DependsOn(BTreeMap<Name, Vec<Listed>>);
 
 impl DependsOn {
     /// What [`meshrelay_snapshot::DEPENDS_ON`] says as JSON: the clusters but the one that the object is for; `None` if there are no others.

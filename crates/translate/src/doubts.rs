@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use meshrelay_api::Kind as _;
-use meshrelay_api::admin::KubernetesClusterSpec;
-use meshrelay_snapshot::{ClusterDoubt, Gvk, Lack, Name};
+use meshrelay_snapshot::{ClusterDoubt, Lack, Name};
 
 use crate::{Inputs, Registered};
 
@@ -22,27 +20,27 @@ pub fn doubts(inputs: &Inputs, registered: &BTreeMap<Name, Registered>) -> BTree
             || ClusterDoubt { lack: Lack::Missing, reason: format!("the input of cluster {name} is not there yet") };
         is_missing.then(|| (name.clone(), doubt()))
     });
-    let incomplete = inputs.clusters.iter().filter_map(|(name, input)| {
+    let others = inputs.clusters.iter().filter(|(name, _)| **name != inputs.management_cluster);
+    let incomplete = others.filter_map(|(name, input)| {
         let reason = format!("the input of cluster {name} is not complete: {}", input.meta().any_doubt()?);
         Some((name.clone(), ClusterDoubt { lack: Lack::Incomplete, reason }))
     });
     missing.chain(incomplete).collect()
 }
 
-/// Why absence of anything at all must not be acted on: clusters may be registered that nobody knows of. `None` when it is
-/// known which are.
+/// Why absence of anything at all must not be acted on: something of the management cluster is not known, whose workspaces have
+/// a part in everything, and where clusters may be registered that nobody knows of. `None` when all of it is known.
 pub fn doubt(inputs: &Inputs) -> Option<String> {
-    let info = KubernetesClusterSpec::INFO;
-    let management = inputs.clusters.get(&inputs.management_cluster)?;
-    let reason = management.meta().doubt_about(&Gvk::new(info.group, info.version, info.kind))?;
-    Some(format!("it is not known which clusters are registered: {reason}"))
+    let management = &inputs.management_cluster;
+    let reason = inputs.clusters.get(management)?.meta().any_doubt()?;
+    Some(format!("the input of the management cluster {management} is not complete: {reason}"))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use meshrelay_snapshot::{Completeness, Snapshot, SnapshotMeta};
+    use meshrelay_snapshot::{Completeness, Gvk, Snapshot, SnapshotMeta};
 
     use super::*;
 
@@ -68,20 +66,16 @@ mod tests {
         assert_eq!(found, [("away", Lack::Missing), ("half", Lack::Incomplete), ("unheard of", Lack::Missing)]);
     }
     #[test]
-    fn what_may_hide_a_cluster_is_a_doubt_about_everything() {
-        let of = |cluster: &str, kind: &str| {
+    fn what_is_not_known_of_the_management_cluster_is_a_doubt_about_everything() {
+        let of = |cluster: &str| {
             let mut input = Snapshot::new();
             let reason = Completeness::Incomplete("forbidden".to_owned());
-            let completeness = [(Gvk::new("admin.gloo.solo.io", "v2", kind), reason)].into();
+            let completeness = [(Gvk::new("admin.gloo.solo.io", "v2", "Workspace"), reason)].into();
             input.set_meta(SnapshotMeta { completeness, ..SnapshotMeta::default() });
             let clusters = [(Name::from(cluster), Arc::new(input))].into();
             doubt(&Inputs { management_cluster: "mgmt".into(), clusters })
         };
-        assert_eq!(of("mgmt", "Workspace"), None);
-        assert_eq!(of("one", "KubernetesCluster"), None);
-        assert_eq!(
-            of("mgmt", "KubernetesCluster").unwrap(),
-            "it is not known which clusters are registered: forbidden"
-        );
+        assert_eq!(of("one"), None);
+        assert_eq!(of("mgmt").unwrap(), "the input of the management cluster mgmt is not complete: forbidden");
     }
 }
