@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use meshrelay_snapshot::{ClusterDoubt, Name, SnapshotMeta};
-use meshrelay_translate::{Inputs, Registered, doubt, doubts};
+use meshrelay_translate::{Inputs, Registered, SafeModeScope, doubt, doubts};
 
 /// What was not known when outputs were made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,8 +13,17 @@ pub(crate) struct Doubts {
 }
 
 impl Doubts {
-    pub(crate) fn of(inputs: &Inputs, registered: &BTreeMap<Name, Registered>) -> Self {
-        Self { everything: doubt(inputs), clusters: doubts(inputs, registered) }
+    /// Unless only dependents are to be held still, a doubt about one cluster is one about everything.
+    pub(crate) fn of(inputs: &Inputs, registered: &BTreeMap<Name, Registered>, scope: SafeModeScope) -> Self {
+        let clusters = doubts(inputs, registered);
+        let is_known = |(name, _): &(&Name, &ClusterDoubt)| {
+            registered.get(*name).is_some_and(|cluster| cluster.warm || cluster.present)
+                || inputs.clusters.contains_key(*name)
+        };
+        // A cluster that never sent anything takes nothing away.
+        let first = || clusters.iter().find(is_known).map(|(_, doubt)| doubt.reason.clone());
+        let everything = doubt(inputs).or_else(|| (scope == SafeModeScope::Fleet).then(first).flatten());
+        Self { everything, clusters }
     }
 
     /// The meta data of an output made under these doubts.

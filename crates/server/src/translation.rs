@@ -1,5 +1,6 @@
 //! The loop that translates whenever an input has changed and the gate is open.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ impl TranslationLoop {
                     Verdict::Translate => {
                         report_halt(&hub, &[]);
                         let begun = Instant::now();
-                        let doubts = Doubts::of(&inputs, &hub.inputs.registered());
+                        let doubts = Doubts::of(&inputs, &hub.inputs.registered(), settings.scope);
                         report_doubts(&hub, &doubts);
                         let files = [allocations.clone(), last_accepted.clone()];
                         let done = tokio::task::spawn_blocking(move || translate(work, &inputs, &files));
@@ -168,7 +169,9 @@ fn report_halt(hub: &ServerHub, waiting_for: &[meshrelay_snapshot::Name]) {
 
 fn report_doubts(hub: &ServerHub, doubts: &Doubts) {
     let of_clusters = doubts.clusters.values().map(|doubt| doubt.reason.as_str());
-    let reasons: Vec<&str> = doubts.everything.as_deref().into_iter().chain(of_clusters).collect();
+    let all = doubts.everything.as_deref().into_iter().chain(of_clusters);
+    let reasons: BTreeSet<&str> = all.collect();
+    let reasons: Vec<&str> = reasons.into_iter().collect();
     let doubt = (!reasons.is_empty()).then(|| reasons.join("; "));
     if hub.status.borrow().deletions_held == doubt {
         return;
