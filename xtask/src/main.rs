@@ -2,7 +2,9 @@
 
 mod codegen;
 mod corpus;
+mod debian;
 mod istioctl;
+mod prometheus;
 mod redis;
 mod run;
 mod schemas;

@@ -4,8 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 
+use crate::debian;
 use crate::run;
 use crate::say;
 use crate::setup::TOOLS;
@@ -50,23 +51,9 @@ fn version(program: &Path) -> Option<String> {
 }
 
 fn install(directory: &Path) -> anyhow::Result<()> {
-    let downloads = tempfile::tempdir()?;
-    let download = || run::shown(downloads.path(), Command::new("apt-get").args(["download", "-q"]).args(PACKAGES));
-    if let Err(error) = download() {
-        // A new machine has no lists of packages; to get them needs root.
-        say(&format!("{error:#}; getting the lists of packages\n"));
-        run::shown(downloads.path(), Command::new("apt-get").args(["update", "-q"]))?;
-        download()?;
-    }
     let (root, bin) = (directory.join("root"), directory.join("bin"));
-    std::fs::create_dir_all(&root)?;
+    debian::unpack(&PACKAGES, &root)?;
     std::fs::create_dir_all(&bin)?;
-    let mut unpacked = 0;
-    for entry in std::fs::read_dir(downloads.path())? {
-        run::shown(downloads.path(), Command::new("dpkg").arg("-x").arg(entry?.path()).arg(&root))?;
-        unpacked += 1;
-    }
-    ensure!(unpacked == PACKAGES.len(), "expected {} packages, got {unpacked}", PACKAGES.len());
     for program in ["redis-server", "redis-cli", "redis-benchmark"] {
         let wrapper = bin.join(program);
         std::fs::write(&wrapper, WRAPPER)?;

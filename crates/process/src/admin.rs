@@ -19,7 +19,7 @@ use crate::readiness::Readiness;
 /// Content type of OpenMetrics text, which newer Prometheus servers ask for.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Content type of the older Prometheus text format, whose parsers accept the same lines.
+/// Content type of the older Prometheus text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// `GET /` and `/readyz` answer 200 when ready, otherwise 503 with one line per task that is waited for; `/healthz`
@@ -58,7 +58,7 @@ pub fn status_router<S: Serialize + Send + Sync + 'static>(status: watch::Receiv
     Router::new().route("/status", get(read)).with_state(status)
 }
 
-/// `GET /metrics` in OpenMetrics text, labelled by the `Accept` header.
+/// `GET /metrics` in OpenMetrics text for those whose `Accept` header names it, otherwise in the older text format.
 pub fn metrics_router(registry: Arc<Registry>) -> Router {
     Router::new().route("/metrics", get(metrics)).with_state(registry)
 }
@@ -72,8 +72,32 @@ async fn metrics(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> R
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok())
         .is_some_and(|accept| accept.contains("application/openmetrics-text"));
-    let content_type = if accepts_open_metrics { OPEN_METRICS } else { PROMETHEUS_TEXT };
+    let (content_type, text) =
+        if accepts_open_metrics { (OPEN_METRICS, text) } else { (PROMETHEUS_TEXT, prometheus_text(&text)) };
     ([(header::CONTENT_TYPE, content_type)], text).into_response()
+}
+
+/// The older text format of what is in OpenMetrics text. They differ in what we write by the name that a counter is
+/// described under, which OpenMetrics gives without `_total`, by the name of the type that is not known, and by the end.
+fn prometheus_text(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len());
+    // The help of a metric comes before its type, on which its name depends.
+    let mut help = None;
+    for line in open_metrics.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = Some(rest);
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            let kind = if kind == "unknown" { "untyped" } else { kind };
+            if let Some((_, help)) = help.take().and_then(|help| help.split_once(' ')) {
+                text.extend(["# HELP ", name, suffix, " ", help, "\n"]);
+            }
+            text.extend(["# TYPE ", name, suffix, " ", kind, "\n"]);
+        } else if !line.starts_with('#') {
+            text.extend([line, "\n"]);
+        }
+    }
+    text
 }
 
 /// Serves a router until the token is cancelled. Returns the address that was bound (port 0 asks for a free one) and
@@ -147,5 +171,27 @@ mod tests {
         let (status, text) = get_text(&metrics_router(Arc::new(registry)), "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert!(text.contains("relay_push_clients_connected 3"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_counter_is_described_under_its_name_in_either_format() {
+        let mut registry = Registry::default();
+        let counter = prometheus_client::metrics::counter::Counter::<u64>::default();
+        registry.register("object_write_fails", "objects not written", counter.clone());
+        counter.inc();
+        let router = metrics_router(Arc::new(registry));
+        let (_, text) = get_text(&router, "/metrics").await;
+        assert_eq!(
+            text,
+            "# HELP object_write_fails_total objects not written.\n# TYPE object_write_fails_total counter\n\
+             object_write_fails_total 1\n"
+        );
+        let request = Request::get("/metrics").header(header::ACCEPT, OPEN_METRICS).body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], OPEN_METRICS);
+        let text = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let expected = "# HELP object_write_fails objects not written.\n# TYPE object_write_fails counter\n\
+                        object_write_fails_total 1\n# EOF\n";
+        assert_eq!(text, expected.as_bytes());
     }
 }

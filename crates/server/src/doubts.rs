@@ -1,7 +1,19 @@
 use std::collections::BTreeMap;
 
 use meshrelay_snapshot::{ClusterDoubt, Name, SnapshotMeta};
-use meshrelay_translate::{Inputs, Registered, SafeModeScope, doubt, doubts};
+use meshrelay_translate::{Inputs, Registered, doubt, doubts};
+use serde::{Deserialize, Serialize};
+
+/// What is held still while the input of a warm cluster is missing (`glooMgmtServer.safeModeScope`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SafeModeScope {
+    /// All outputs: translation halts, as far as safe mode or the safe start window says so.
+    #[default]
+    Fleet,
+    /// What depends on that cluster: translation never halts, and agents keep what depends on it.
+    Dependents,
+}
 
 /// What was not known when outputs were made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

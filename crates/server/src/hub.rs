@@ -14,10 +14,8 @@ use crate::inputs::Inputs;
 use crate::metrics::ReasonLabel;
 use crate::registrar::unknown_cluster;
 use crate::state_file::StateFile;
+use crate::warm::{self, WarmClusters};
 use crate::{ClusterStatus, HeldDeletions, Metrics, ServerStatus};
-
-/// File in the state folder with the names of the clusters that have sent a snapshot.
-pub(crate) const WARM_FILE: &str = "warm-clusters.json";
 
 /// What streams read and write: inputs in, outputs out, status beside.
 pub(crate) struct ServerHub {
@@ -27,15 +25,16 @@ pub(crate) struct ServerHub {
     pub(crate) metrics: Metrics,
     pub(crate) tls_mode: TlsMode,
     pub(crate) pki: Option<Arc<meshrelay_pki::registration::Registrar>>,
-    /// Locked from the look at which clusters are warm until the file says so.
-    pub(crate) warm_file: Mutex<StateFile>,
+    /// The file with the clusters that are warm, and what it says. Locked from the look at which are until it says so.
+    pub(crate) warm_file: Mutex<(StateFile, WarmClusters)>,
 }
 
 impl ServerHub {
     /// Publishes outputs; a cluster whose output did not change is left alone. With doubts the outputs say that absence
     /// of what depends on these clusters is no order to delete.
     pub(crate) fn publish(&self, outputs: &BTreeMap<Name, Arc<Snapshot>>, doubts: &Doubts) {
-        for (cluster, output) in outputs {
+        // One that was removed since would not be forgotten again.
+        for (cluster, output) in outputs.iter().filter(|(cluster, _)| self.inputs.is_registered(cluster)) {
             let sender = self.output_of(cluster);
             let mut output = Snapshot::clone(output);
             output.set_meta(doubts.stated(output.meta()));
@@ -44,8 +43,6 @@ impl ServerHub {
                 continue;
             }
             let output = Arc::new(output);
-            let count = i64::try_from(output.len()).unwrap_or(i64::MAX);
-            self.metrics.output_objects.get_or_create(&Metrics::cluster(cluster)).set(count);
             // In one step, so that no report on the output before counts for this one.
             self.status.send_modify(|status| {
                 sender.send_replace(Some(Arc::clone(&output)));
@@ -62,17 +59,49 @@ impl ServerHub {
     pub(crate) fn forget(&self, cluster: &Name) {
         self.outputs.lock().remove(cluster);
         let label = Metrics::cluster(cluster);
-        self.metrics.output_objects.remove(&label);
-        self.metrics.input_objects.remove(&label);
-        self.metrics.push_warmed.remove(&label);
-        self.metrics.safe_mode_active.remove(&label);
         self.metrics.input_withheld.remove(&label);
-        let file = self.warm_file.lock();
-        if let Err(error) = file.store(&self.inputs.warm()) {
-            tracing::error!(%error, "cannot note that the cluster is gone; if it is registered again it is waited for");
-        }
-        drop(file);
+        self.metrics.withheld.remove(&label);
+        self.metrics.write_failures.remove(&label);
+        self.keep_warm();
         self.status.send_modify(|status| drop(status.clusters.remove(cluster)));
+    }
+
+    /// Writes the clusters that are warm, if the file says something else.
+    pub(crate) fn keep_warm(&self) {
+        let mut file = self.warm_file.lock();
+        self.store_warm(&mut file, self.inputs.warm());
+    }
+
+    fn store_warm(&self, (file, kept): &mut (StateFile, WarmClusters), warm: WarmClusters) {
+        if *kept == warm {
+            return;
+        }
+        match file.store(&warm) {
+            Ok(()) => *kept = warm,
+            Err(error) => {
+                tracing::error!(%error, "cannot note which clusters are warm; after a restart others are waited for");
+            }
+        }
+    }
+
+    /// Shows in the status what is known of every registered cluster.
+    pub(crate) fn show_known(&self) {
+        let all = self.inputs.known();
+        self.status.send_if_modified(|status| {
+            let mut changed = false;
+            for (cluster, known) in all {
+                let Some(status) = status.clusters.get_mut(&cluster) else { continue };
+                let conditions = [warm::cluster_warm(known.registered, known.warm)];
+                let (version, objects) = known.input.unwrap_or_default();
+                changed |= status.conditions != conditions
+                    || (status.input_version, status.input_objects) != (version, objects);
+                status.warm = known.warm.is_some();
+                status.conditions = conditions.into();
+                status.has_input = known.input.is_some();
+                (status.input_version, status.input_objects) = (version, objects);
+            }
+            changed
+        });
     }
 
     fn output_of(&self, cluster: &Name) -> watch::Sender<Option<Arc<Snapshot>>> {
@@ -111,30 +140,24 @@ impl Hub for ServerHub {
 
     fn on_input(&self, cluster: &Name, input: Held) {
         let objects = input.visible().len();
-        let count = i64::try_from(objects).unwrap_or(i64::MAX);
-        self.metrics.input_objects.get_or_create(&Metrics::cluster(cluster)).set(count);
-        self.update(cluster, |status| {
-            status.input_version = input.version();
-            status.input_objects = objects;
-            status.warm = true;
-        });
         let withheld = input.withheld();
         let count = i64::try_from(withheld.len()).unwrap_or(i64::MAX);
         self.metrics.input_withheld.get_or_create(&Metrics::cluster(cluster)).set(count);
         for object in withheld {
             tracing::warn!(%cluster, reason = object.reason(), "an object of the input did not travel");
         }
-        let file = self.warm_file.lock();
+        let mut file = self.warm_file.lock();
         let mut warm = self.inputs.warm();
-        if self.inputs.is_registered(cluster) && warm.insert(cluster.clone()) {
+        let is_first = self.inputs.is_registered(cluster) && !warm.contains_key(cluster);
+        let since = *warm.entry(cluster.clone()).or_insert_with(Timestamp::now);
+        if is_first {
             // On disk before anything is made from it: a server that dies in between waits for this cluster.
-            if let Err(error) = file.store(&warm) {
-                tracing::error!(%error, "cannot note that the cluster is warm; after a restart it is not waited for");
-            }
-            self.metrics.push_warmed.get_or_create(&Metrics::cluster(cluster)).set(1);
+            self.store_warm(&mut file, warm);
             tracing::info!(%cluster, objects, "the agent sent its first input snapshot");
         }
-        self.inputs.set(cluster, input);
+        self.inputs.set(cluster, input, since);
+        drop(file);
+        self.show_known();
     }
 
     fn outputs(&self, cluster: &Name) -> watch::Receiver<Option<Arc<Snapshot>>> {
@@ -143,20 +166,16 @@ impl Hub for ServerHub {
 
     fn on_notice(&self, cluster: &Name, direction: Direction, notice: Notice) {
         let label = Metrics::cluster(cluster);
-        let connected = match direction {
-            Direction::Push => &self.metrics.push_connected,
-            Direction::Pull => &self.metrics.pull_connected,
-        };
         let set = |status: &mut ClusterStatus, on| match direction {
             Direction::Push => status.pushing = on,
             Direction::Pull => status.pulling = on,
         };
         match notice {
             Notice::Connected { hello, .. } => {
-                connected.get_or_create(&label).set(1);
                 self.update(cluster, |status| {
                     set(status, true);
                     status.agent_version = hello.software_version;
+                    status.connected_at = Some(Timestamp::now());
                     status.last_error.clear();
                 });
             }
@@ -166,7 +185,6 @@ impl Hub for ServerHub {
                 if let End::Refused(refusal) = &end {
                     self.metrics.refused(refusal);
                 }
-                connected.get_or_create(&label).set(0);
                 self.update(cluster, |status| {
                     set(status, false);
                     status.last_error = end.to_string();

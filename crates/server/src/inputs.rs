@@ -1,12 +1,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use meshrelay_relay::Held;
 use meshrelay_snapshot::{Name, Snapshot};
 use meshrelay_translate::{Inputs as TranslationInputs, Registered};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+use crate::warm::{Registration, WarmClusters};
 
 /// The newest input of every cluster, and which clusters there are.
 pub(crate) struct Inputs {
@@ -21,16 +24,25 @@ pub(crate) struct Inputs {
 struct State {
     /// What the server itself sees of the management cluster.
     local: Option<Arc<Snapshot>>,
-    /// Registered clusters and whether they skip warming.
-    registered: BTreeMap<Name, bool>,
-    warm: BTreeSet<Name>,
+    registered: BTreeMap<Name, Registration>,
+    warm: WarmClusters,
     held: BTreeMap<Name, Held>,
     /// Clusters of which the store lacks what we hold, or that are gone.
     unshared: BTreeSet<Name>,
 }
 
+/// What is known of a registered cluster.
+pub(crate) struct Known {
+    /// Since when it is registered.
+    pub(crate) registered: Timestamp,
+    /// Since when it is warm.
+    pub(crate) warm: Option<Timestamp>,
+    /// Version of its input and number of objects in it.
+    pub(crate) input: Option<(u64, usize)>,
+}
+
 impl Inputs {
-    pub(crate) fn new(management: Name, warm: BTreeSet<Name>) -> Self {
+    pub(crate) fn new(management: Name, warm: WarmClusters) -> Self {
         let state = Mutex::new(State { warm, ..State::default() });
         let changed = watch::Sender::new(Instant::now());
         Self { management, state, changed, unshared: watch::Sender::new(()), registrations: watch::Sender::new(()) }
@@ -42,13 +54,19 @@ impl Inputs {
     }
 
     /// Takes over what the management cluster holds. Returns the clusters that are no longer registered.
-    pub(crate) fn set_management(&self, local: Arc<Snapshot>, registered: BTreeMap<Name, bool>) -> Vec<Name> {
+    pub(crate) fn set_management(&self, local: Arc<Snapshot>, registered: BTreeMap<Name, Registration>) -> Vec<Name> {
         let mut state = self.state.lock();
         let removed: Vec<Name> =
             state.registered.keys().filter(|name| !registered.contains_key(*name)).cloned().collect();
         for name in &removed {
             state.held.remove(name);
             state.warm.remove(name);
+        }
+        // In the same step, so that nobody translates without a cluster that another process knows to be warm.
+        for (name, registration) in &registered {
+            if let Some(since) = registration.warm_since {
+                state.warm.entry(name.clone()).or_insert(since);
+            }
         }
         state.unshared.extend(removed.iter().cloned());
         let is_news = registered.keys().any(|name| !state.registered.contains_key(name));
@@ -65,25 +83,31 @@ impl Inputs {
         removed
     }
 
+    /// What is known of every registered cluster, for its status.
+    pub(crate) fn known(&self) -> BTreeMap<Name, Known> {
+        let state = self.state.lock();
+        let known = |(name, registration): (&Name, &Registration)| {
+            let held = state.held.get(name);
+            let known = Known {
+                registered: registration.since,
+                warm: state.warm.get(name).copied(),
+                input: held.map(|held| (held.version(), held.visible().len())),
+            };
+            (name.clone(), known)
+        };
+        state.registered.iter().map(known).collect()
+    }
+
     pub(crate) fn is_registered(&self, cluster: &str) -> bool {
         self.state.lock().registered.contains_key(cluster)
     }
 
     pub(crate) fn registered(&self) -> BTreeMap<Name, Registered> {
-        let state = self.state.lock();
-        let describe = |(name, skip_warming): (&Name, &bool)| {
-            let registered = Registered {
-                warm: state.warm.contains(name),
-                skip_warming: *skip_warming,
-                present: state.held.contains_key(name),
-            };
-            (name.clone(), registered)
-        };
-        state.registered.iter().map(describe).collect()
+        self.state.lock().describe()
     }
 
     /// The clusters that have sent a snapshot at some time.
-    pub(crate) fn warm(&self) -> BTreeSet<Name> {
+    pub(crate) fn warm(&self) -> WarmClusters {
         self.state.lock().warm.clone()
     }
 
@@ -91,15 +115,15 @@ impl Inputs {
         self.state.lock().held.get(cluster).cloned()
     }
 
-    /// Takes a new input; its cluster is warm from now on.
-    pub(crate) fn set(&self, cluster: &Name, input: Held) {
+    /// Takes a new input; its cluster is warm from now on, and since then unless it was before.
+    pub(crate) fn set(&self, cluster: &Name, input: Held, since: Timestamp) {
         let mut state = self.state.lock();
         if !state.registered.contains_key(cluster) {
             // Deregistered while the last transfer was under way.
             return;
         }
         state.held.insert(cluster.clone(), input);
-        state.warm.insert(cluster.clone());
+        state.warm.entry(cluster.clone()).or_insert(since);
         state.unshared.insert(cluster.clone());
         drop(state);
         self.changed.send_replace(Instant::now());
@@ -115,7 +139,7 @@ impl Inputs {
             return;
         }
         state.held.insert(cluster.clone(), input);
-        state.warm.insert(cluster.clone());
+        state.warm.entry(cluster.clone()).or_insert_with(Timestamp::now);
         drop(state);
         self.changed.send_replace(Instant::now());
     }
@@ -125,9 +149,13 @@ impl Inputs {
         self.state.lock().held.clone()
     }
 
-    /// Clusters that have sent a snapshot to some replica.
-    pub(crate) fn add_warm<'a>(&self, more: impl Iterator<Item = &'a Name>) {
-        self.state.lock().warm.extend(more.cloned());
+    /// Clusters that have sent a snapshot to some replica, and when. Of two times the earlier one is right.
+    pub(crate) fn add_warm(&self, more: WarmClusters) {
+        let mut state = self.state.lock();
+        for (cluster, since) in more {
+            let known = state.warm.entry(cluster).or_insert(since);
+            *known = since.min(*known);
+        }
     }
 
     /// Tells when there is something that the store lacks.
@@ -153,15 +181,30 @@ impl Inputs {
         self.registrations.subscribe()
     }
 
-    /// The inputs for a translation; `None` before the management cluster was read.
+    /// The inputs for a translation with what the gate has to know, both as of one moment; `None` before the management
+    /// cluster was read.
     ///
     /// The management cluster's own view stands in until its agent, if it has one, has sent an input.
-    pub(crate) fn for_translation(&self) -> Option<TranslationInputs> {
+    pub(crate) fn for_translation(&self) -> Option<(BTreeMap<Name, Registered>, TranslationInputs)> {
         let state = self.state.lock();
         let local = Arc::clone(state.local.as_ref()?);
         let mut clusters: BTreeMap<Name, Arc<Snapshot>> =
             state.held.iter().map(|(name, held)| (name.clone(), Arc::clone(held.visible()))).collect();
         clusters.entry(self.management.clone()).or_insert(local);
-        Some(TranslationInputs { management_cluster: self.management.clone(), clusters })
+        Some((state.describe(), TranslationInputs { management_cluster: self.management.clone(), clusters }))
+    }
+}
+
+impl State {
+    fn describe(&self) -> BTreeMap<Name, Registered> {
+        let describe = |(name, registration): (&Name, &Registration)| {
+            let registered = Registered {
+                warm: self.warm.contains_key(name),
+                skip_warming: registration.skip_warming,
+                present: self.held.contains_key(name),
+            };
+            (name.clone(), registered)
+        };
+        self.registered.iter().map(describe).collect()
     }
 }

@@ -2,6 +2,7 @@
 //! cluster its output.
 
 pub mod cli;
+mod cluster_metrics;
 mod doubts;
 mod error;
 mod hub;
@@ -17,7 +18,9 @@ mod sharing;
 mod state_file;
 mod status;
 mod translation;
+mod warm;
 
+pub use doubts::SafeModeScope;
 pub use error::ServerError;
 pub use metrics::Metrics;
 pub use run::Server;

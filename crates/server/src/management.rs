@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use meshrelay_api::admin::KubernetesClusterSpec;
 use meshrelay_api::{Kind as _, decode};
 use meshrelay_cluster::ClusterView;
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::ServerHub;
+use crate::warm::Registration;
 
 /// Follows the management cluster until stopped.
 pub(crate) async fn follow(
@@ -27,7 +29,11 @@ pub(crate) async fn follow(
     loop {
         let view = Arc::clone(&views.borrow_and_update());
         mirror.update(&view.snapshot);
-        let (found, complete) = registered_clusters(&view.snapshot, &namespace);
+        let (mut found, complete) = registered_clusters(&view.snapshot, &namespace);
+        for (name, registration) in &mut found {
+            // One that has no time of its own has been there since it was seen first.
+            registration.since = registered.get(name).map_or(registration.since, |known: &Registration| known.since);
+        }
         if complete {
             registered = found;
         } else {
@@ -45,8 +51,9 @@ pub(crate) async fn follow(
         let removed = hub.inputs.set_management(Arc::new(mirror.clean().clone()), registered.clone());
         for (name, cluster) in hub.inputs.registered().iter().filter(|(name, _)| !known.contains_key(*name)) {
             tracing::info!(cluster = %name, warm = cluster.warm, "a cluster is registered");
-            hub.status.send_modify(|status| status.clusters.entry(name.clone()).or_default().warm = cluster.warm);
         }
+        hub.keep_warm();
+        hub.show_known();
         for cluster in removed {
             tracing::info!(%cluster, "the cluster is no longer registered");
             let message = format!("the KubernetesCluster {cluster} was removed from the management cluster");
@@ -60,8 +67,8 @@ pub(crate) async fn follow(
     }
 }
 
-/// The registered clusters with `skipWarming`, and whether these are all.
-fn registered_clusters(snapshot: &Snapshot, namespace: &str) -> (BTreeMap<Name, bool>, bool) {
+/// The registered clusters, and whether these are all.
+fn registered_clusters(snapshot: &Snapshot, namespace: &str) -> (BTreeMap<Name, Registration>, bool) {
     let info = KubernetesClusterSpec::INFO;
     let gvk = Gvk::new(info.group, info.version, info.kind);
     let mut clusters = BTreeMap::new();
@@ -69,7 +76,8 @@ fn registered_clusters(snapshot: &Snapshot, namespace: &str) -> (BTreeMap<Name, 
         // A resource with a bad field still registers its cluster; translation reports the field.
         let skip_warming =
             decode::<KubernetesClusterSpec>(&object.value()).is_ok_and(|decoded| decoded.value.spec.skip_warming);
-        clusters.insert(object.key().name.clone(), skip_warming);
+        let registration = Registration::read(object, skip_warming, Timestamp::now());
+        clusters.insert(object.key().name.clone(), registration);
     }
     (clusters, snapshot.meta().doubt_about(&gvk).is_none())
 }

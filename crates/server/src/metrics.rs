@@ -9,6 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::cluster_metrics;
+
 /// Buckets of times, seconds: up to the limits that the alerts of the field watch (10 s, 80 s) and beyond.
 const TIME_BUCKETS: [f64; 11] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 10.0, 80.0, 300.0];
 
@@ -34,10 +36,6 @@ pub(crate) struct FindingLabels {
 /// Metrics of the management server.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    pub(crate) push_connected: Family<ClusterLabel, Gauge>,
-    pub(crate) pull_connected: Family<ClusterLabel, Gauge>,
-    pub(crate) push_warmed: Family<ClusterLabel, Gauge>,
-    pub(crate) safe_mode_active: Family<ClusterLabel, Gauge>,
     pub(crate) translation_time: Histogram,
     pub(crate) reconciler_time: Histogram,
     pub(crate) translation_errors: Family<FindingLabels, Gauge>,
@@ -50,8 +48,6 @@ pub struct Metrics {
     pub(crate) rejected: Family<ReasonLabel, Counter>,
     pub(crate) certificate_expires: Gauge,
     pub(crate) units_recomputed: Counter,
-    pub(crate) output_objects: Family<ClusterLabel, Gauge>,
-    pub(crate) input_objects: Family<ClusterLabel, Gauge>,
     pub(crate) store_write_time: Histogram,
     pub(crate) store_errors: Counter,
 }
@@ -59,10 +55,6 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            push_connected: Family::default(),
-            pull_connected: Family::default(),
-            push_warmed: Family::default(),
-            safe_mode_active: Family::default(),
             translation_time: Histogram::new(TIME_BUCKETS),
             reconciler_time: Histogram::new(TIME_BUCKETS),
             translation_errors: Family::default(),
@@ -75,8 +67,6 @@ impl Default for Metrics {
             rejected: Family::default(),
             certificate_expires: Gauge::default(),
             units_recomputed: Counter::default(),
-            output_objects: Family::default(),
-            input_objects: Family::default(),
             store_write_time: Histogram::new(TIME_BUCKETS),
             store_errors: Counter::default(),
         }
@@ -87,30 +77,6 @@ impl Metrics {
     /// Adds all metrics to a registry; returns what the reference says about them.
     pub fn register(&self, registry: &mut Registry) -> Vec<MetricInfo> {
         let mut metrics = Documented::new(registry);
-        metrics.add(
-            "relay_push_clients_connected",
-            "Agents that are sending inputs",
-            &["cluster"],
-            &self.push_connected,
-        );
-        metrics.add(
-            "relay_pull_clients_connected",
-            "Agents that are receiving outputs",
-            &["cluster"],
-            &self.pull_connected,
-        );
-        metrics.add(
-            "relay_push_clients_warmed",
-            "Agents that have sent a snapshot at some time",
-            &["cluster"],
-            &self.push_warmed,
-        );
-        metrics.add(
-            "gloo_mesh_safe_mode_active",
-            "1 for each cluster whose missing input halts translation",
-            &["cluster"],
-            &self.safe_mode_active,
-        );
         metrics.add("gloo_mesh_translation_time_sec", "Time that a translation took", &[], &self.translation_time);
         metrics.add(
             "gloo_mesh_reconciler_time_sec",
@@ -174,8 +140,6 @@ impl Metrics {
             &[],
             &self.units_recomputed,
         );
-        metrics.add("meshrelay_input_objects", "Objects in the newest input", &["cluster"], &self.input_objects);
-        metrics.add("meshrelay_output_objects", "Objects in the newest output", &["cluster"], &self.output_objects);
         metrics.add(
             "meshrelay_server_certificate_expiry_timestamp_seconds",
             "End of the server's certificate",
@@ -183,6 +147,7 @@ impl Metrics {
             &self.certificate_expires,
         );
         let mut infos = metrics.into_infos();
+        infos.extend(cluster_metrics::infos());
         infos.extend(TRAFFIC.iter().map(|traffic| MetricInfo {
             name: format!("{}_total", traffic.name),
             kind: "counter",

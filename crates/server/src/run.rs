@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +26,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::interceptor::InterceptedService;
 
-use crate::hub::{ServerHub, WARM_FILE};
+use crate::cluster_metrics::ClusterCollector;
+use crate::hub::ServerHub;
 use crate::inputs::Inputs;
 use crate::metrics::TrafficCollector;
 use crate::registrar::ServerRegistrar;
 use crate::sharing::Sharing;
 use crate::state_file::StateFile;
-use crate::translation::{ALLOCATIONS_FILE, LAST_ACCEPTED_FILE, TranslationLoop};
+use crate::translation::{ALLOCATIONS_FILE, LAST_ACCEPTED_FILE, SafeMode, TranslationLoop};
+use crate::warm::{self, WARM_FILE};
 use crate::{Metrics, ServerError, ServerStatus, Settings, listener, management, reports_file};
 
 /// How often it is looked whether the server's certificate has to be renewed.
@@ -105,11 +107,8 @@ impl Server {
         let (status, status_of) = watch::channel(ServerStatus::default());
         let status = Arc::new(status);
         let warm_file = StateFile::new(&settings.state_directory, WARM_FILE);
-        let warm: BTreeSet<Name> = warm_file.load()?;
-        for cluster in &warm {
-            metrics.push_warmed.get_or_create(&Metrics::cluster(cluster)).set(1);
-        }
-        let inputs = Arc::new(Inputs::new(Name::from(&settings.management_cluster), warm));
+        let warm = warm::load(&warm_file, Timestamp::now())?;
+        let inputs = Arc::new(Inputs::new(Name::from(&settings.management_cluster), warm.clone()));
 
         let Security { tls, registrar, root_ca, token, watch } = Security::load(&settings, &tasks, &stop)?;
         let tls_config = match tls {
@@ -140,7 +139,7 @@ impl Server {
             metrics: metrics.clone(),
             tls_mode: settings.tls_mode,
             pki: registrar.clone(),
-            warm_file: Mutex::new(warm_file),
+            warm_file: Mutex::new((warm_file, warm)),
         });
         let service = RelayService::new(
             ServerRegistrar { inputs, pki: registrar },
@@ -158,6 +157,7 @@ impl Server {
         let mut registry = Registry::default();
         metrics.register(&mut registry);
         registry.register_collector(Box::new(TrafficCollector(relay.clone())));
+        registry.register_collector(Box::new(ClusterCollector(status_of.clone())));
         let listen = |what, address| move |source| ServerError::Listen { what, address, source };
         let health = admin::health_router(readiness.clone()).merge(admin::status_router(status_of.clone()));
         let (health_address, health) = admin::serve(settings.health_address, health, stop.clone())
@@ -200,8 +200,8 @@ impl Server {
             tasks.spawn(reports_file::keep(path, newest_reports));
         }
         let translation = TranslationLoop {
+            safe_mode: SafeMode::new(Arc::clone(&hub), &settings, readiness.clone()),
             hub,
-            gate: settings.gate(),
             translator: Translator::new(options).with_allocations(allocations).with_last_accepted(last_accepted),
             allocations: allocations_file,
             last_accepted: last_accepted_file,

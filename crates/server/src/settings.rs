@@ -5,10 +5,11 @@ use std::time::Duration;
 use meshrelay_pki::ServerOptions;
 use meshrelay_pki::tls::{FilePair, ServerFiles, TlsMode};
 use meshrelay_store::RedisSettings;
-use meshrelay_translate::{GateSettings, SafeModeScope};
+use meshrelay_translate::GateSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::ServerError;
+use crate::doubts::SafeModeScope;
 
 /// Settings of the management server. Unknown keys of a settings file are rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,10 +93,11 @@ impl Default for Settings {
 
 impl Settings {
     pub(crate) fn gate(&self) -> GateSettings {
+        // With the other scope nothing halts, whatever they say.
+        let halts = self.safe_mode_scope == SafeModeScope::Fleet;
         GateSettings {
-            safe_mode: self.safe_mode,
-            safe_start_window: Duration::from_secs(self.safe_start_window),
-            scope: self.safe_mode_scope,
+            safe_mode: halts && self.safe_mode,
+            safe_start_window: Duration::from_secs(if halts { self.safe_start_window } else { 0 }),
         }
     }
 

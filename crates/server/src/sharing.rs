@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use meshrelay_relay::Held;
 use meshrelay_snapshot::Name;
 use meshrelay_store::{
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Metrics;
 use crate::inputs::Inputs;
+use crate::warm::{self, WarmClusters};
 
 /// How long the store is asked to wait for changes: a bound for calls that hang, not for how fast changes are seen.
 const FEED_WAIT: Duration = Duration::from_secs(2);
@@ -25,7 +27,7 @@ const FEED_WAIT: Duration = Duration::from_secs(2);
 /// After a failed call, when it is made again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Document with the names of clusters that have sent a snapshot at some time.
+/// Document with the clusters that have sent a snapshot at some time, and when they sent the first.
 const WARM: &str = "warm-clusters";
 
 /// The part of a replica that reads and writes the store.
@@ -133,14 +135,16 @@ impl Sharing {
         let mut shared = self.store.document(WARM).await?;
         loop {
             let theirs = shared.as_ref().map(|document| warm_in(&document.value)).unwrap_or_default();
-            self.inputs.add_warm(theirs.iter().filter(|name| Some(*name) != gone));
-            let mut all: BTreeSet<Name> = self.inputs.warm().union(&theirs).cloned().collect();
-            all.retain(|name| Some(name) != gone);
+            let mut all = theirs.clone();
+            all.retain(|name, _| Some(name) != gone);
+            self.inputs.add_warm(all.clone());
+            // Ours win: they hold all of theirs, with the earlier times.
+            all.extend(self.inputs.warm().into_iter().filter(|(name, _)| Some(name) != gone));
             if all == theirs {
                 return Ok(());
             }
             let revision = shared.as_ref().map_or(0, |document| document.revision);
-            let value = all.iter().map(|name| Value::from(name.as_str())).collect();
+            let value = all.iter().map(|(name, since)| (name.as_str(), Value::from(since.to_string()))).collect();
             match self.store.put_document(WARM, Some(revision), &value).await? {
                 DocumentWritten::Stored(_) => return Ok(()),
                 DocumentWritten::Conflict(now) => shared = now,
@@ -216,6 +220,10 @@ impl Sharing {
             self.known.lock().remove(cluster);
             return Ok(());
         };
+        if !self.inputs.warm().contains_key(cluster) {
+            // So that it is warm since the same time everywhere.
+            self.share_warm(None).await?;
+        }
         self.inputs.adopt(cluster, Held::restored(Arc::clone(stored.snapshot()), stored.version()));
         self.known.lock().insert(cluster.clone(), stored);
         Ok(())
@@ -228,8 +236,8 @@ impl Sharing {
     }
 }
 
-fn warm_in(value: &Value) -> BTreeSet<Name> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str).map(Name::from).collect()
+fn warm_in(value: &Value) -> WarmClusters {
+    warm::shared(value, Timestamp::now())
 }
 
 /// Whether what the store has is older than what we hold.
@@ -244,6 +252,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::warm::Registration;
 
     fn snapshot(content: u64) -> Arc<Snapshot> {
         let object = json!({
@@ -257,6 +266,10 @@ mod tests {
         Held::restored(snapshot(content), version)
     }
 
+    fn time(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
     /// A replica with two registered clusters.
     struct Replica {
         inputs: Arc<Inputs>,
@@ -265,8 +278,8 @@ mod tests {
 
     impl Replica {
         fn start(name: &str, store: &Arc<MemoryStore>) -> Self {
-            let inputs = Arc::new(Inputs::new("mgmt".into(), BTreeSet::new()));
-            let clusters = ["one", "two"].map(|cluster| (Name::from(cluster), false));
+            let inputs = Arc::new(Inputs::new("mgmt".into(), WarmClusters::new()));
+            let clusters = ["one", "two"].map(|cluster| (Name::from(cluster), Registration::default()));
             inputs.set_management(Arc::default(), clusters.into_iter().collect());
             let stop = CancellationToken::new();
             let store: Arc<dyn SnapshotStore> = Arc::<MemoryStore>::clone(store);
@@ -297,17 +310,21 @@ mod tests {
     async fn what_an_agent_sends_to_one_replica_all_have() {
         let store = Arc::new(MemoryStore::default());
         let (a, b) = (Replica::start("a", &store), Replica::start("b", &store));
-        a.inputs.set(&"one".into(), held(1, 1));
-        b.inputs.set(&"two".into(), held(1, 2));
+        a.inputs.set(&"one".into(), held(1, 1), time(1));
+        b.inputs.set(&"two".into(), held(1, 2), time(2));
         b.holds("one", 1).await;
         a.holds("two", 1).await;
         assert!(a.inputs.registered().values().all(|cluster| cluster.warm && cluster.present));
         // The agent of one goes on at the other replica.
-        b.inputs.set(&"one".into(), held(2, 3));
+        b.inputs.set(&"one".into(), held(2, 3), time(3));
         a.holds("one", 2).await;
         let late = Replica::start("c", &store);
         late.holds("one", 2).await;
         late.holds("two", 1).await;
+        let warm = WarmClusters::from([("one".into(), time(1)), ("two".into(), time(2))]);
+        for replica in [&a, &b, &late] {
+            assert_eq!(replica.inputs.warm(), warm, "since the same time everywhere");
+        }
         assert_eq!(**late.inputs.held(&"one".into()).unwrap().visible(), *snapshot(3));
     }
 
@@ -318,7 +335,7 @@ mod tests {
         store.put(&id, &Stored::new(5, snapshot(5), Value::Null, "gone")).await.unwrap();
         // A replica that was cut off for long comes with what it had.
         let old = Replica::start("old", &store);
-        old.inputs.set(&"one".into(), held(4, 4));
+        old.inputs.set(&"one".into(), held(4, 4), time(1));
         old.holds("one", 5).await;
         assert_eq!(store.load(&id, None).await.unwrap().unwrap().version(), 5);
     }
@@ -327,7 +344,7 @@ mod tests {
     async fn a_cluster_that_is_no_longer_registered_leaves_the_store() {
         let store = Arc::new(MemoryStore::default());
         let a = Replica::start("a", &store);
-        a.inputs.set(&"one".into(), held(1, 1));
+        a.inputs.set(&"one".into(), held(1, 1), time(1));
         let mut cursor = Cursor::default();
         let mut see = async |clusters: usize| loop {
             let heads = store.heads().await.unwrap();
@@ -341,7 +358,7 @@ mod tests {
             cursor = next;
         };
         see(1).await;
-        a.inputs.set_management(Arc::default(), BTreeMap::from([("two".into(), false)]));
+        a.inputs.set_management(Arc::default(), BTreeMap::from([("two".into(), Registration::default())]));
         see(0).await;
     }
 }

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use meshrelay_api::status::Condition;
 use meshrelay_snapshot::{ContentHash, Name};
 use meshrelay_translate::Stats;
 use serde::Serialize;
@@ -16,6 +17,12 @@ pub struct ServerStatus {
     pub waiting_for: Vec<Name>,
     /// Since when it waits.
     pub waiting_since: Option<Timestamp>,
+    /// When it goes on all the same; `None` if it waits for as long as it takes, or does not wait.
+    pub waiting_until: Option<Timestamp>,
+    /// What ends the wait, or brings what is left out back in; `None` while nothing is missing.
+    pub ways_out: Option<String>,
+    /// The clusters that translation runs without although their inputs are wanted: nobody waits for them any longer.
+    pub running_without: Vec<Name>,
     /// Why what depends on some cluster is not deleted; `None` while all deletions go through.
     pub deletions_held: Option<String>,
     /// Since when.
@@ -49,6 +56,12 @@ pub struct ClusterStatus {
     pub registered: bool,
     /// It has sent a snapshot at some time.
     pub warm: bool,
+    /// What its KubernetesCluster should say of it: the condition `ClusterWarm`.
+    pub conditions: Vec<Condition>,
+    /// When a stream of its agent began last, to this process; `None` before the first one.
+    pub connected_at: Option<Timestamp>,
+    /// This process has its input.
+    pub has_input: bool,
     /// It is sending inputs.
     pub pushing: bool,
     /// It is receiving outputs.

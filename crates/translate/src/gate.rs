@@ -4,18 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use meshrelay_snapshot::Name;
-use serde::{Deserialize, Serialize};
-
-/// What is held still while the input of a warm cluster is missing (`glooMgmtServer.safeModeScope`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SafeModeScope {
-    /// All outputs: translation halts, as far as safe mode or the safe start window says so.
-    #[default]
-    Fleet,
-    /// What depends on that cluster, and nothing else: translation never halts, and agents keep what depends on it.
-    Dependents,
-}
 
 /// How the gate was set (`glooMgmtServer.safeMode`, `glooMgmtServer.safeStartWindow`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +12,12 @@ pub struct GateSettings {
     pub safe_mode: bool,
     /// Without safe mode: halt so long after the start at most, then go on with what is present. Zero does not wait.
     pub safe_start_window: Duration,
-    /// Whether translation halts at all.
-    pub scope: SafeModeScope,
 }
 
 impl Default for GateSettings {
     /// The documented defaults: no safe mode, a window of 180 s.
     fn default() -> Self {
-        Self { safe_mode: false, safe_start_window: Duration::from_secs(180), scope: SafeModeScope::Fleet }
+        Self { safe_mode: false, safe_start_window: Duration::from_secs(180) }
     }
 }
 
@@ -46,68 +32,166 @@ pub struct Registered {
     pub present: bool,
 }
 
-/// What the gate says.
+impl Registered {
+    /// Its input is missing, and that matters.
+    fn is_missing(self) -> bool {
+        self.warm && !self.skip_warming && !self.present
+    }
+}
+
+/// Something that the gate has to know. What is said about a cluster that is not registered counts for nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GateEvent {
+    /// There is a KubernetesCluster that was not there before; it has sent nothing as far as is known.
+    Registered {
+        /// Its name.
+        cluster: Name,
+        /// `spec.skipWarming`.
+        skip_warming: bool,
+    },
+    /// A KubernetesCluster is gone, and with it that it was warm.
+    Removed(Name),
+    /// `spec.skipWarming` of a cluster is another.
+    SkipWarming(Name, bool),
+    /// A cluster is known to have sent a snapshot at some time, to whichever process.
+    Warm(Name),
+    /// The input of a cluster is there, which makes it warm.
+    InputPresent(Name),
+    /// The input of a cluster is there no more.
+    InputLost(Name),
+    /// So much time has passed since the start of the process; it never runs backwards.
+    Time(Duration),
+    /// The gate is set otherwise.
+    Settings(GateSettings),
+}
+
+/// What the gate says. Times are since the start of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Translate.
-    Translate,
+    Translate {
+        /// The clusters whose input is missing although it is wanted: the window in which they were waited for is over.
+        without: BTreeSet<Name>,
+    },
     /// Do not translate: outputs stay as they are.
     Halt {
         /// The clusters whose input is missing.
         waiting_for: BTreeSet<Name>,
-        /// When translation goes on all the same, since the start; `None` if it waits for ever.
+        /// Since when without a break, whichever clusters were missing meanwhile.
+        since: Duration,
+        /// When translation goes on all the same; `None` if it waits for ever.
         until: Option<Duration>,
     },
 }
 
-/// Decides whether translation may run, so long after the start. A cluster that never connected is not waited for.
-pub fn gate(settings: GateSettings, clusters: &BTreeMap<Name, Registered>, since_start: Duration) -> Verdict {
-    let waiting_for: BTreeSet<Name> = clusters
-        .iter()
-        .filter(|(_, cluster)| cluster.warm && !cluster.skip_warming && !cluster.present)
-        .map(|(name, _)| name.clone())
-        .collect();
-    let until = (!settings.safe_mode).then_some(settings.safe_start_window);
-    let never = settings.scope == SafeModeScope::Dependents;
-    if never || waiting_for.is_empty() || until.is_some_and(|until| since_start >= until) {
-        Verdict::Translate
-    } else {
-        Verdict::Halt { waiting_for, until }
-    }
+/// Decides whether translation may run: a state machine without a clock. The window of [`GateSettings`] starts with the
+/// process, so each replica has its own, and nothing that happens prolongs it.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    settings: GateSettings,
+    clusters: BTreeMap<Name, Registered>,
+    now: Duration,
+    halted_since: Option<Duration>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Gate {
+    /// The gate of a process that has just started and knows of no cluster.
+    pub fn new(settings: GateSettings) -> Self {
+        Self { settings, clusters: BTreeMap::new(), now: Duration::ZERO, halted_since: None }
+    }
 
-    fn halted(settings: GateSettings, cluster: Registered, since_start: u64) -> bool {
-        let clusters = BTreeMap::from([
-            ("one".into(), Registered { warm: true, present: true, ..Registered::default() }),
-            ("two".into(), cluster),
-        ]);
-        match gate(settings, &clusters, Duration::from_secs(since_start)) {
-            Verdict::Translate => false,
-            Verdict::Halt { waiting_for, .. } => {
-                assert_eq!(waiting_for, BTreeSet::from(["two".into()]));
-                true
+    /// Takes note of what happened.
+    pub fn on(&mut self, event: GateEvent) {
+        match event {
+            GateEvent::Registered { cluster, skip_warming } => {
+                self.clusters.entry(cluster).or_default().skip_warming = skip_warming;
             }
+            GateEvent::Removed(cluster) => drop(self.clusters.remove(&cluster)),
+            GateEvent::SkipWarming(cluster, skip) => self.change(&cluster, |known| known.skip_warming = skip),
+            GateEvent::Warm(cluster) => self.change(&cluster, |known| known.warm = true),
+            GateEvent::InputPresent(cluster) => self.change(&cluster, |known| {
+                known.present = true;
+                known.warm = true;
+            }),
+            GateEvent::InputLost(cluster) => self.change(&cluster, |known| known.present = false),
+            GateEvent::Time(since_start) => self.now = self.now.max(since_start),
+            GateEvent::Settings(settings) => self.settings = settings,
+        }
+        let halted = !self.is_over() && self.clusters.values().any(|cluster| cluster.is_missing());
+        self.halted_since = halted.then(|| self.halted_since.unwrap_or(self.now));
+    }
+
+    /// Takes note of everything in which the clusters differ from what was known of them.
+    pub fn follow(&mut self, clusters: &BTreeMap<Name, Registered>) {
+        for event in differences(&self.clusters, clusters) {
+            self.on(event);
         }
     }
 
-    #[test]
-    fn documented_rules() {
-        let warm = Registered { warm: true, ..Registered::default() };
-        let window = GateSettings::default();
-        let safe = GateSettings { safe_mode: true, ..window };
-        let none = GateSettings { safe_mode: false, safe_start_window: Duration::ZERO, ..window };
-        let dependents = GateSettings { scope: SafeModeScope::Dependents, ..safe };
-        assert!(halted(window, warm, 0) && halted(window, warm, 179), "the window holds translation");
-        assert!(!halted(window, warm, 180), "after the window it goes on");
-        assert!(halted(safe, warm, 1_000_000), "safe mode has no window");
-        assert!(!halted(none, warm, 0), "a window of zero does not wait");
-        assert!(!halted(dependents, warm, 0), "only dependents are held still, and not here");
-        assert!(!halted(safe, Registered::default(), 0), "never connected is not counted");
-        assert!(!halted(safe, Registered { skip_warming: true, ..warm }, 0), "skipWarming is not waited for");
-        assert!(!halted(safe, Registered { present: true, ..warm }, 0), "present is not missing");
+    /// The answer as of the last event.
+    pub fn verdict(&self) -> Verdict {
+        let missing = self.clusters.iter().filter(|(_, cluster)| cluster.is_missing());
+        let missing = missing.map(|(name, _)| name.clone()).collect();
+        match self.halted_since {
+            Some(since) => Verdict::Halt { waiting_for: missing, since, until: self.until() },
+            None => Verdict::Translate { without: missing },
+        }
     }
+
+    fn change(&mut self, cluster: &Name, change: impl FnOnce(&mut Registered)) {
+        if let Some(known) = self.clusters.get_mut(cluster) {
+            change(known);
+        }
+    }
+
+    /// When nobody is waited for any longer.
+    fn until(&self) -> Option<Duration> {
+        (!self.settings.safe_mode).then_some(self.settings.safe_start_window)
+    }
+
+    fn is_over(&self) -> bool {
+        self.until().is_some_and(|until| self.now >= until)
+    }
+}
+
+/// The events that lead from one state of the clusters to another.
+fn differences(before: &BTreeMap<Name, Registered>, after: &BTreeMap<Name, Registered>) -> Vec<GateEvent> {
+    let mut events = Vec::new();
+    // Warm is final: one that is not warm any more was removed and registered again in between.
+    let is_gone = |name, known: &Registered| after.get(name).is_none_or(|cluster| known.warm && !cluster.warm);
+    events.extend(
+        before.iter().filter(|(name, known)| is_gone(*name, known)).map(|(n, _)| GateEvent::Removed(n.clone())),
+    );
+    for (name, cluster) in after {
+        let known = before.get(name).filter(|known| !is_gone(name, known));
+        match known {
+            None => events.push(GateEvent::Registered { cluster: name.clone(), skip_warming: cluster.skip_warming }),
+            Some(known) if known.skip_warming != cluster.skip_warming => {
+                events.push(GateEvent::SkipWarming(name.clone(), cluster.skip_warming));
+            }
+            Some(_) => {}
+        }
+        let known = known.copied().unwrap_or_default();
+        if cluster.warm && !known.warm {
+            events.push(GateEvent::Warm(name.clone()));
+        }
+        match (known.present, cluster.present) {
+            (false, true) => events.push(GateEvent::InputPresent(name.clone())),
+            (true, false) => events.push(GateEvent::InputLost(name.clone())),
+            _ => {}
+        }
+    }
+    events
+}
+
+/// The ways out of a wait for clusters that does not end by itself, for people. Empty without clusters.
+pub fn ways_out<'a>(clusters: impl IntoIterator<Item = &'a Name>) -> String {
+    let ways = clusters.into_iter().map(|name| {
+        format!(
+            "bring the agent of {name} back (is it scheduled, has it the memory it needs, does it reach the \
+             server, does the server refuse it?), or delete the KubernetesCluster {name} if the cluster is gone, or set \
+             spec.skipWarming: true in the KubernetesCluster {name} to go on without it"
+        )
+    });
+    ways.collect::<Vec<_>>().join("; ")
 }

@@ -34,7 +34,7 @@ use meshrelay_snapshot::{Name, Snapshot};
 
 pub use doubts::{doubt, doubts};
 pub use engine::Translator;
-pub use gate::{GateSettings, Registered, SafeModeScope, Verdict, gate};
+pub use gate::{Gate, GateEvent, GateSettings, Registered, Verdict, ways_out};
 pub use last_accepted::LastAccepted;
 pub use model::visibility::{ExportedResource, ImportedResource, OwnedNamespace, Visibility, WorkspaceView};
 pub use output::{SHAPED_BY, Shaper, shaped_by};

@@ -25,12 +25,15 @@ pub(super) struct Check {
     patterns: RefCell<BTreeMap<String, Option<Regex>>>,
 }
 
+/// Fields of every object, which some schemas ask for.
+const NOT_OF_THE_SCHEMA: [&str; 3] = ["apiVersion", "kind", "metadata"];
+
 impl Check {
     /// What is wrong with an object, each with its path. Kind and metadata are not the schema's.
     pub(super) fn object(self, schema: &Value, object: &Value) -> Vec<String> {
         let mut own = object.clone();
         if let Some(fields) = own.as_object_mut() {
-            fields.retain(|field, _| !["apiVersion", "kind", "metadata"].contains(&field.as_str()));
+            fields.retain(|field, _| !NOT_OF_THE_SCHEMA.contains(&field.as_str()));
         }
         self.node(schema, &own, "", Role::Shape);
         self.problems.into_inner()
@@ -98,7 +101,8 @@ impl Check {
     fn fields(&self, schema: &Value, value: &Value, path: &str, role: Role) {
         let Some(fields) = value.as_object() else { return };
         for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            if !fields.contains_key(required) {
+            let is_elsewhere = path.is_empty() && NOT_OF_THE_SCHEMA.contains(&required);
+            if !fields.contains_key(required) && !is_elsewhere {
                 self.say(path, format_args!("{required} is missing"));
             }
         }
@@ -238,7 +242,7 @@ mod tests {
     use super::*;
 
     fn problems(schema: Value, value: Value) -> Vec<String> {
-        let schema = json!({"type": "object", "properties": {"spec": schema}});
+        let schema = json!({"type": "object", "required": ["metadata"], "properties": {"spec": schema}});
         let object = json!({"apiVersion": "x/v1", "kind": "X", "metadata": {"name": "x"}, "spec": value});
         Check::default().object(&schema, &object)
     }

@@ -27,7 +27,8 @@ pub(crate) struct Agent {
 #[derive(Clone, Copy)]
 pub(crate) struct Endpoints {
     health: SocketAddr,
-    stats: SocketAddr,
+    /// Where metrics are.
+    pub(crate) stats: SocketAddr,
 }
 
 impl Server {
@@ -45,7 +46,7 @@ impl Server {
         path(&mut command, further, "--management-directory", &fleet.folder().join("mgmt"));
         path(&mut command, further, "--state-directory", &fleet.state("server"));
         command.args(["--relay-address", &relay.to_string()]);
-        any_ports(&mut command, fleet);
+        any_ports(&mut command, further, fleet);
         command.args(further);
         let process = Process::start("the server", command);
         let started = process.started();
@@ -108,7 +109,7 @@ impl Agent {
         path(&mut command, further, "--directory", &fleet.folder().join(cluster));
         path(&mut command, further, "--state-directory", &fleet.state(cluster));
         command.args(["--cluster", cluster, "--server-address", &servers.join(",")]);
-        any_ports(&mut command, fleet);
+        any_ports(&mut command, further, fleet);
         command.args(further);
         let process = Process::start(format!("the agent of {cluster}"), command);
         let started = process.started();
@@ -124,9 +125,13 @@ pub(crate) fn install(fleet: &Fleet) -> (Server, [Agent; 2]) {
     (server, agents)
 }
 
-fn any_ports(command: &mut Command, fleet: &Fleet) {
+fn any_ports(command: &mut Command, further: &[&str], fleet: &Fleet) {
     let any = fleet.any_port().to_string();
-    command.args(["--health-address", &any, "--stats-address", &any]);
+    for option in ["--health-address", "--stats-address"] {
+        if !further.contains(&option) {
+            command.args([option, &any]);
+        }
+    }
 }
 
 /// Adds an option with a path unless the test gives its own.
@@ -162,6 +167,13 @@ impl Endpoints {
         });
     }
 
+    /// What a server tells about itself and its clusters.
+    pub(crate) fn status(self) -> Value {
+        let (code, text) = self.health("/status");
+        assert_eq!(code, 200);
+        serde_json::from_str(&text).unwrap()
+    }
+
     /// All metrics as text.
     pub(crate) fn metrics(self) -> String {
         let (status, text) = get(self.stats, "/metrics");
@@ -183,7 +195,8 @@ impl Endpoints {
     }
 }
 
-fn get(address: SocketAddr, path: &str) -> (u16, String) {
+/// Status and body of a path.
+pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

@@ -54,11 +54,26 @@ fn a_server_that_comes_back_waits_for_the_clusters_that_it_knows() {
     // Half of the fleet is there: what depends on the other half must not shrink.
     server.endpoints.wait_for_metric("meshrelay_input_objects{cluster=\"cluster1\"}", |n| n > 0.0);
     server.endpoints.wait_for_metric("gloo_mesh_safe_mode_active{cluster=\"cluster2\"}", |n| n == 1.0);
-    assert_eq!(server.endpoints.health("/readyz"), (503, "waiting for first translation\n".to_owned()));
+    let (code, text) = server.endpoints.health("/readyz");
+    assert_eq!(code, 503, "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (2, "waiting for first translation"), "{text}");
+    assert!(lines[1].starts_with("translation is halted since "), "{text}");
+    server.process.line(&["translation waits for the inputs of warm clusters", "\"until\""]);
+    let status = server.endpoints.status();
+    assert_eq!(status["waitingFor"], serde_json::json!(["cluster2"]));
+    for way in ["bring the agent of cluster2 back", "delete the KubernetesCluster cluster2", "skipWarming: true in the"]
+    {
+        assert!(lines[1].contains(way), "{way} in {text}");
+        assert!(status["waysOut"].as_str().unwrap().contains(way), "{way} in {status}");
+        server.process.line(&["translation waits", way]);
+    }
     assert!(fleet.traffic_is_shifted(80));
     let _two = Agent::start(&fleet, "cluster2", server.relay, &[]);
     server.endpoints.wait_for_metric("gloo_mesh_safe_mode_active{cluster=\"cluster2\"}", |n| n == 0.0);
     server.endpoints.wait_until_ready();
+    assert_eq!(server.endpoints.health("/readyz"), (200, "ready\n".to_owned()));
+    assert_eq!(server.endpoints.status()["waysOut"], serde_json::Value::Null);
     fleet.wait_for_shifted_traffic(45);
     fleet.wait_until_converged();
     watcher.finish();

@@ -27,7 +27,7 @@ impl Watcher {
         let stopped = Arc::clone(&stop);
         let looks = std::thread::spawn(move || {
             let mut looks = 0;
-            while !stopped.load(Ordering::Relaxed) {
+            loop {
                 for path in &paths {
                     // Each path by itself: a listing may leave out a file that is being replaced.
                     match std::fs::metadata(path) {
@@ -37,9 +37,12 @@ impl Watcher {
                     }
                 }
                 looks += 1;
+                // At the end, so that there is a look even if the test is done before this thread has begun.
+                if stopped.load(Ordering::Relaxed) {
+                    return Ok(looks);
+                }
                 std::thread::sleep(PAUSE);
             }
-            Ok(looks)
         });
         Self { stop, looks: Some(looks) }
     }

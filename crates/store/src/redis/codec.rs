@@ -160,7 +160,7 @@ pub(super) fn head(json: &[u8]) -> Result<Head, String> {
 
 /// Puts a snapshot together from what `load.lua` gave of it, and what the base has.
 pub(super) fn assemble(mut reply: Reply, base: Option<&Stored>) -> Result<Stored, String> {
-    let head = head(&reply.bytes()?)?;
+    let (rank, head) = (reply.text()?, head(&reply.bytes()?)?);
     let index = digests(&reply.bytes()?)?;
     let meta = unpack(&reply.bytes()?).map_err(|problem| format!("its meta data: {problem}"))?;
     let Meta { meta, extra } = serde_json::from_slice(&meta).map_err(|error| format!("its meta data: {error}"))?;
@@ -180,8 +180,9 @@ pub(super) fn assemble(mut reply: Reply, base: Option<&Stored>) -> Result<Stored
     }
     snapshot.set_meta(meta);
     let stored = Stored::new(head.version, Arc::new(snapshot), extra, &head.writer);
-    if stored.head() != head {
-        return Err("its objects are not those that its head tells of".to_owned());
+    // The rank has the version, and digests of the objects and of what belongs to them.
+    if stored.head() != head || stored.rank() != rank {
+        return Err("its objects are not those that its head and its rank tell of".to_owned());
     }
     Ok(stored)
 }
@@ -232,8 +233,9 @@ mod tests {
         there
     }
 
-    fn reply(there: &BTreeMap<Vec<u8>, Vec<u8>>, buckets: impl Fn(usize) -> bool) -> Reply {
-        let mut values: Vec<_> = ["head", "index", "meta"].iter().map(|name| there[name.as_bytes()].clone()).collect();
+    fn reply(rank: &str, there: &BTreeMap<Vec<u8>, Vec<u8>>, buckets: impl Fn(usize) -> bool) -> Reply {
+        let mut values = vec![rank.as_bytes().to_vec()];
+        values.extend(["head", "index", "meta"].iter().map(|name| there[name.as_bytes()].clone()));
         for (field, value) in there {
             if bucket_of_field(field).is_some_and(&buckets) {
                 values.extend([field.clone(), value.clone()]);
@@ -255,9 +257,9 @@ mod tests {
             let there = written(there, difference(&new, &after, Some(&index(&before))));
             prop_assert_eq!(&there, &written(BTreeMap::new(), difference(&new, &after, None)));
 
-            let whole = assemble(reply(&there, |_| true), None).unwrap();
+            let whole = assemble(reply(&new.rank(), &there, |_| true), None).unwrap();
             prop_assert_eq!((whole.head(), whole.snapshot()), (new.head(), new.snapshot()));
-            let partial = assemble(reply(&there, |bucket| before[bucket] != after[bucket]), Some(&old)).unwrap();
+            let partial = assemble(reply(&new.rank(), &there, |bucket| before[bucket] != after[bucket]), Some(&old)).unwrap();
             prop_assert_eq!((partial.head(), partial.snapshot()), (new.head(), new.snapshot()));
         }
 
@@ -275,12 +277,13 @@ mod tests {
         ) {
             let put = Stored::new(1, snapshot(&objects), json!(1), "w");
             let mut there = written(BTreeMap::new(), difference(&put, &put.snapshot().bucket_digests(), None));
-            let value = there.values_mut().nth(at.index(3)).unwrap();
+            let count = there.len();
+            let value = there.values_mut().nth(at.index(count)).unwrap();
             let byte = byte.index(value.len());
             value[byte] ^= 1 << bit;
-            if let Ok(read) = assemble(reply(&there, |_| true), None) {
-                // The writer's name alone is not part of the digest.
-                prop_assert_eq!((read.digest(), read.version()), (put.digest(), put.version()));
+            if let Ok(read) = assemble(reply(&put.rank(), &there, |_| true), None) {
+                // The writer's name alone is not part of the rank.
+                prop_assert_eq!((read.rank(), read.snapshot(), read.extra()), (put.rank(), put.snapshot(), put.extra()));
             }
         }
     }

@@ -1,5 +1,5 @@
 -- Keys: snapshot. Arguments: rank and index that the reader holds, or empty.
--- Gives nothing | same | differs, head, index, meta, then fields and values of the buckets that differ.
+-- Gives nothing | same | differs, rank, head, index, meta, then fields and values of the buckets that differ.
 local found = redis.call('HMGET', KEYS[2], 'rank', 'head', 'index', 'meta')
 if not found[1] then
   return {}
@@ -14,7 +14,7 @@ for bucket = 0, 255 do
     fields[#fields + 1] = string.format('b%02x', bucket)
   end
 end
-local reply = {'differs', found[2], found[3], found[4]}
+local reply = {'differs', found[1], found[2], found[3], found[4]}
 if #fields > 0 then
   local values = redis.call('HMGET', KEYS[2], unpack(fields))
   for at, field in ipairs(fields) do

@@ -22,6 +22,12 @@ async fn sentinels_lead_to_the_new_master() {
     let mut master = Server::start(&password);
     let port = master.port.to_string();
     let replica = Server::start(&[&password[..], &["--replicaof", "127.0.0.1", &port]].concat());
+    wait_for("the replica to follow", async || match replica.info("master_link_status").as_str() {
+        "up" => Ok(()),
+        other => Err(other.to_owned()),
+    })
+    .await;
+    // Only now: a Sentinel looks for replicas when it begins, and then not for ten seconds.
     let sentinel = Server::sentinel("plane", master.port, PASSWORD);
     let mut settings = settings(format!("127.0.0.1:{},{}", free_port(), sentinel.address()));
     settings.connection.master_name = "plane".to_owned();

@@ -175,6 +175,7 @@ impl Gathered<'_> {
             let rules = self.rules(parent, name);
             rules.tls = Tls::In(inner.clone());
             rules.sources.extend(sources.iter().cloned());
+            rules.reads = Arc::clone(host.reads());
             if !chosen.base().is_empty() {
                 for (cluster, backing) in &host.backings {
                     let export_to = host.home_namespaces(cluster, backing).into_iter().cloned().collect();

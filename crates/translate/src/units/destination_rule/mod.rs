@@ -8,10 +8,11 @@ mod gather;
 mod traffic_policy;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use meshrelay_api::istio::DestinationRule;
 use meshrelay_api::istio::destination_rule::{Subset, TrafficPolicy};
-use meshrelay_snapshot::{ContentHash, Name};
+use meshrelay_snapshot::{ContentHash, Gvk, Name};
 
 pub(crate) use gather::{Surroundings, gather};
 
@@ -48,6 +49,8 @@ struct HostRules {
     subsets: BTreeMap<ContextId, Subsets>,
     /// What else had a part.
     sources: BTreeSet<ResourceRef>,
+    /// The kinds of which clusters tell whether and where there is anything behind the host.
+    reads: Arc<BTreeSet<(Name, Gvk)>>,
 }
 
 /// A rule that other namespaces read, too.
@@ -120,6 +123,7 @@ impl HostRules {
             tls: Tls::Everywhere,
             subsets: BTreeMap::new(),
             sources: BTreeSet::new(),
+            reads: Arc::default(),
         }
     }
 }
@@ -168,7 +172,7 @@ impl HostRules {
         let shapers: Shapers = self.sources.iter().chain([parent]).collect();
         for (index, seen) in self.seen.iter().enumerate() {
             let Some(filter) = traffic_policy::cluster_filter(&self.host, &seen.ports) else { continue };
-            let body = Body::new(&filter, shapers.with(policies(&seen.ports)));
+            let body = Body::new(&filter, shapers.with(policies(&seen.ports))).reading([&self.reads]);
             for context in self.contexts(index) {
                 let name = self.identified(&format!("clusters-{}", self.host), parent);
                 emission.emit(&context, &name, &body, Extra::default());
@@ -245,7 +249,7 @@ impl HostRules {
             traffic_policy: Some(policy).filter(|policy| !policy.port_level_settings.is_empty()),
             ..DestinationRule::default()
         };
-        Some(Body::new(&spec, shapers.with(policies(place.ports))))
+        Some(Body::new(&spec, shapers.with(policies(place.ports))).reading([&self.reads]))
     }
 
     fn name(&self, parent: &ResourceRef, context: &ContextId) -> String {

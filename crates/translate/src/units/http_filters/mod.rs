@@ -90,9 +90,9 @@ impl HttpFilters {
         self.inbound.update(round, |notes| inbound::gather(model, hosts, books, notes));
         let inbound = &self.inbound;
         self.auth_configs.update(round, |notes| {
-            let effects = routes.values().flat_map(|table| table.effects());
-            let effects = effects.chain(inbound.values().flat_map(|service| service.ports.values().flatten()));
-            ext_auth::gather(model, effects.filter_map(|effect| effect.approval.as_ref()), notes)
+            let effects = effects(routes, inbound);
+            let approvals = effects.filter_map(|(context, effect)| Some((context, effect.approval.as_ref()?)));
+            ext_auth::gather(model, approvals, notes)
         });
         self.rate_limit_configs.update(round, |notes| rate_limit::gather(model, hosts, notes));
         self.unreferenced.update(round, |notes| unreferenced::note(model, books, notes), |_, (), _| ());
@@ -107,13 +107,20 @@ impl HttpFilters {
 
     /// What is done to requests, with where.
     pub(crate) fn effects(&self) -> impl Iterator<Item = (&ContextId, &Effect)> {
-        let routes = self.routes.values().flat_map(|table| table.effects_in_place());
-        let inbound = self.inbound.values().flat_map(|service| {
-            let effects = service.ports.values().flatten();
-            effects.map(move |effect| (&service.context, &**effect))
-        });
-        routes.chain(inbound)
+        effects(&self.routes, &self.inbound)
     }
+}
+
+fn effects<'a>(
+    routes: &'a Stage<RouteFilters>,
+    inbound: &'a Gathering<InboundFilters>,
+) -> impl Iterator<Item = (&'a ContextId, &'a Effect)> {
+    let of_routes = routes.values().flat_map(|table| table.effects_in_place());
+    let of_services = inbound.values().flat_map(|service| {
+        let effects = service.ports.values().flatten();
+        effects.map(move |effect| (&service.context, &**effect))
+    });
+    of_routes.chain(of_services)
 }
 
 /// What the policies of a route do to its requests where it is served.

@@ -161,12 +161,7 @@ impl RouteFilters {
         self.places.iter().map(guard).collect()
     }
 
-    /// All that the routes say.
-    pub(super) fn effects(&self) -> impl Iterator<Item = &Shared<Effect>> {
-        self.places.iter().flat_map(|place| &place.routes).flat_map(|(_, effects)| effects)
-    }
-
-    /// The same with where it holds.
+    /// All that the routes say, with where it holds.
     pub(super) fn effects_in_place(&self) -> impl Iterator<Item = (&ContextId, &Effect)> {
         self.places.iter().flat_map(|place| {
             let effects = place.routes.iter().flat_map(|(_, effects)| effects);

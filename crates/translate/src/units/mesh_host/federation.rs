@@ -8,6 +8,7 @@ use meshrelay_snapshot::Name;
 
 use super::{BackingPort, Claims, HostPort, MeshHost};
 use crate::ResourceRef;
+use crate::fingerprint::Derived;
 use crate::input::kube::{ServicePort, ServiceSpec, selects};
 use crate::input::{ClusterInput, Input, Theirs};
 use crate::model::{Entry, Model, Shareable, Workspace};
@@ -156,5 +157,6 @@ pub(super) fn resolve(
         is_bare: false,
         viewers: model.viewers(Shareable::Service, &cluster.name, service, owner),
         sources: model.sources(&owner.name).cloned().collect(),
+        reads: Derived::default(),
     })
 }

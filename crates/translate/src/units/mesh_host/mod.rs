@@ -16,10 +16,10 @@ use std::sync::Arc;
 use external::External;
 use meshrelay_api::istio::service_entry::{Location, Resolution, ServicePort, WorkloadSelector};
 use meshrelay_api::istio::{ServiceEntry, WorkloadEntry};
-use meshrelay_snapshot::{ContentHash, Name};
+use meshrelay_snapshot::{ContentHash, Gvk, Name};
 
 use crate::engine::{Round, Stage, Step};
-use crate::fingerprint::{Shared, fingerprint};
+use crate::fingerprint::{Derived, Shared, fingerprint};
 use crate::input::kube::ServiceSpec;
 use crate::input::{ClusterInput, Input, Theirs};
 use crate::model::{Entry, EntryAddress, EntryPoint, EntryPort, Model, Viewer, Workspace};
@@ -52,6 +52,8 @@ pub(crate) struct MeshHost {
     pub(crate) viewers: Vec<Viewer>,
     /// Settings that had a part.
     pub(crate) sources: Vec<ResourceRef>,
+    /// See [`MeshHost::reads`].
+    pub(crate) reads: Derived<Arc<BTreeSet<(Name, Gvk)>>>,
 }
 
 /// A port that clients use.
@@ -459,6 +461,15 @@ impl MeshHost {
     /// Whether clients in a cluster reach the host, or part of it, through gateways of other clusters.
     pub(crate) fn leads_out_of(&self, cluster: &Name) -> bool {
         self.backings.iter().any(|(other, backing)| other != cluster && backing.entries().next().is_some())
+    }
+
+    /// The kinds of which clusters tell what is behind the host, and how it is reached.
+    pub(crate) fn reads(&self) -> &Arc<BTreeSet<(Name, Gvk)>> {
+        self.reads.get(|| {
+            let externals = self.externals.iter().flat_map(External::sources);
+            let behind = self.backings.values().flat_map(Backing::sources).chain(externals);
+            Arc::new(behind.map(|source| (source.cluster.clone(), source.key.gvk.clone())).collect())
+        })
     }
 
     /// Whether anything stands behind the host.

@@ -8,6 +8,7 @@ use meshrelay_snapshot::Name;
 
 use super::{Backing, BackingPort, Claims, HostPort, MeshHost, external};
 use crate::ResourceRef;
+use crate::fingerprint::Derived;
 use crate::hostname::{self, Allowed};
 use crate::input::kube::{ServiceSpec, selects};
 use crate::input::{ClusterInput, Input, Ours, Theirs};
@@ -88,6 +89,7 @@ pub(super) fn resolve(
         is_bare,
         viewers,
         sources: model.sources(&owner.name).cloned().collect(),
+        reads: Derived::default(),
     };
     super::note_reachability(&host, notes);
     Some(host)

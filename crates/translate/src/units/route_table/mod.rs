@@ -16,12 +16,12 @@ mod tree;
 mod virtual_service;
 mod weights;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meshrelay_api::istio::VirtualService;
 use meshrelay_api::selectors::ObjectSelector;
-use meshrelay_snapshot::{ContentHash, Name};
+use meshrelay_snapshot::{ContentHash, Gvk, Name};
 
 pub(crate) use conditions::valid as valid_regex;
 pub(crate) use delegation::{Children, Table};
@@ -125,6 +125,8 @@ pub(crate) struct Targets {
     pub(crate) tls: Vec<Result<Vec<Target>, Finding>>,
     /// Targets of a frozen tree.
     kept: Vec<Target>,
+    /// The kinds of which clusters tell whether there is anything behind the hosts that routes lead to.
+    reads: Arc<BTreeSet<(Name, Gvk)>>,
     /// The policies of each HTTP route.
     pub(crate) policies: Vec<RoutePolicies>,
 }
@@ -234,7 +236,7 @@ impl RouteTable {
             let destinations = placement.targets.all().map(|target| &target.destination);
             let policies = placement.targets.policies.iter().flat_map(RoutePolicies::sources);
             let shapers = parents.with(&placement.sources).with(destinations.chain(policies));
-            let body = Body::new(&spec, shapers);
+            let body = Body::new(&spec, shapers).reading([&placement.targets.reads]);
             let ResourceRef { cluster, key } = &self.parent;
             let workspace = &placement.context.workspace;
             let name = names::sanitize(&format!("RouteTable-{}-{}-{cluster}-{workspace}", key.name, key.namespace));

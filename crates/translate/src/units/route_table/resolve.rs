@@ -100,6 +100,8 @@ impl Surroundings<'_> {
                 let view = View { model, hosts, egress, cluster, workspace, is_mesh };
                 let mut targets = view.targets(tree);
                 targets.policies = view.policies(tree, &targets.http, policies, &mut selected, notes);
+                let hosts = targets.all().filter_map(|target| hosts.get(&target.destination));
+                targets.reads = Arc::new(hosts.flat_map(|host| host.reads().iter().cloned()).collect());
                 Shared::new(targets)
             });
             let served = good_hosts.iter().filter(|host| place.hosts.contains(*host));
@@ -247,7 +249,8 @@ impl View<'_> {
             let destinations = routes.map(|route| route.forward_to.as_ref().map(|forward| &*forward.destinations));
             destinations.map(move |destinations| self.resolve(table, destinations.unwrap_or_default()))
         });
-        Targets { http: http.collect(), tcp: tcp.collect(), tls: tls.collect(), policies: Vec::new(), kept: Vec::new() }
+        let (policies, kept, reads) = (Vec::new(), Vec::new(), Arc::default());
+        Targets { http: http.collect(), tcp: tcp.collect(), tls: tls.collect(), policies, kept, reads }
     }
 
     /// The policies of each HTTP route.

@@ -57,6 +57,8 @@ struct Item {
     ports: Vec<(u32, String)>,
     hosts: Vec<String>,
     sites: Sites,
+    /// The kinds of which clusters tell that.
+    reads: Arc<BTreeSet<(Name, Gvk)>>,
 }
 
 /// The clusters in which the hosts of a destination exist.
@@ -97,7 +99,9 @@ impl Hosts {
         let mut all = Self::default();
         for item in items {
             all.names.extend(item.hosts.iter().cloned());
-            Arc::make_mut(&mut all.reads).insert((item.source.cluster.clone(), item.source.key.gvk.clone()));
+            let reads = Arc::make_mut(&mut all.reads);
+            reads.insert((item.source.cluster.clone(), item.source.key.gvk.clone()));
+            reads.extend(item.reads.iter().cloned());
         }
         Shared::new(all)
     }
@@ -182,6 +186,7 @@ impl Fleet<'_> {
                     ports: service.spec.ports.iter().map(|port| (port.port, port.name.to_string())).collect(),
                     hosts: vec![host],
                     sites: Sites::Only(cluster.clone()),
+                    reads: Arc::default(),
                 };
                 share(items, &viewers, item);
             }
@@ -213,6 +218,7 @@ impl Fleet<'_> {
                 ports: host.ports.iter().map(|port| (port.number, name(port.number))).collect(),
                 hosts: host.hosts.keys().map(Name::to_string).collect(),
                 sites: Sites::These(model.clusters.keys().filter(is_in).cloned().collect()),
+                reads: Arc::clone(host.reads()),
             };
             share(items, &viewers, item);
         }
@@ -234,6 +240,7 @@ impl Fleet<'_> {
                 ports: external.service.spec.ports.iter().map(|port| (port.number, port.name.clone())).collect(),
                 hosts: ExternalService::hosts(&external.service.spec, &external.parent),
                 sites: Sites::All,
+                reads: Arc::default(),
             };
             share(items, &viewers, item);
         }

@@ -1,8 +1,9 @@
 //! What the servers are told: AuthConfigs, where the Service of a server is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock};
 
-use meshrelay_snapshot::{ContentHash, Gvk};
+use meshrelay_snapshot::{ContentHash, Gvk, Name};
 use serde_json::Value;
 
 use super::{Approval, ExtAuthPolicy, auth_config_name, filter};
@@ -13,24 +14,37 @@ use crate::report::{Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::{ContextId, ResourceRef};
 
+/// Kinds that tell which proxies there are: gateways, and those in front of Services.
+static PROXIES: LazyLock<[Gvk; 2]> =
+    LazyLock::new(|| [Gvk::new("", "v1", "Service"), Gvk::new("internal.gloo.solo.io", "v2", "DiscoveredGateway")]);
+
 /// A Service behind a server with what it is told.
 #[derive(Debug, Hash)]
 pub(crate) struct AuthConfigs {
     parent: ResourceRef,
     context: ContextId,
     /// By name of the object.
-    policies: BTreeMap<String, (ExtAuthPolicy, BTreeSet<ResourceRef>)>,
+    policies: BTreeMap<String, Asked>,
+}
+
+/// What a policy asks of a Service.
+#[derive(Debug, Hash)]
+struct Asked {
+    policy: ExtAuthPolicy,
+    servers: BTreeSet<ResourceRef>,
+    /// What tells in the clusters of the proxies that they ask.
+    reads: Arc<BTreeSet<(Name, Gvk)>>,
 }
 
 /// What all servers are told, out of what policies ask of them.
 pub(in crate::units::http_filters) fn gather<'a>(
     model: &Model,
-    approvals: impl Iterator<Item = &'a Approval>,
+    approvals: impl Iterator<Item = (&'a ContextId, &'a Approval)>,
     notes: &mut Notes,
 ) -> Vec<AuthConfigs> {
     let mut all: BTreeMap<ResourceRef, AuthConfigs> = BTreeMap::new();
     let mut used: BTreeMap<&ResourceRef, (BTreeSet<&ResourceRef>, BTreeSet<&ResourceRef>)> = BTreeMap::new();
-    for approval in approvals {
+    for (proxies, approval) in approvals {
         if let Some(server) = &approval.server {
             let (policies, services) = used.entry(server).or_default();
             policies.insert(&approval.policy.source);
@@ -43,8 +57,13 @@ pub(in crate::units::http_filters) fn gather<'a>(
                 policies: BTreeMap::new(),
             });
             let name = auth_config_name(&approval.policy, service);
-            let entry = configs.policies.entry(name).or_insert_with(|| (approval.policy.clone(), BTreeSet::new()));
-            entry.1.extend(approval.server.clone());
+            let asked = configs.policies.entry(name).or_insert_with(|| Asked {
+                policy: approval.policy.clone(),
+                servers: BTreeSet::new(),
+                reads: Arc::default(),
+            });
+            asked.servers.extend(approval.server.clone());
+            Arc::make_mut(&mut asked.reads).extend(PROXIES.iter().map(|kind| (proxies.cluster.clone(), kind.clone())));
         }
     }
     for (server, (policies, services)) in used {
@@ -74,12 +93,12 @@ impl ParentInput for AuthConfigs {
 
     fn translate(&self) -> Batch {
         let mut emission = Emission::new(UnitKind::AuthConfig, &self.parent);
-        for (name, (policy, servers)) in &self.policies {
+        for (name, Asked { policy, servers, reads }) in &self.policies {
             // As it is written, with what this version does not know.
             let object = policy.input.object.value();
             let spec = object.pointer("/spec/config/glooAuth").unwrap_or(&Value::Null);
             let shapers: Shapers = servers.iter().chain([&self.parent, &policy.source]).collect();
-            let body = Body::of(Gvk::new("extauth.solo.io", "v1", "AuthConfig"), spec, shapers);
+            let body = Body::of(Gvk::new("extauth.solo.io", "v1", "AuthConfig"), spec, shapers).reading([reads]);
             emission.emit(&self.context, name, &body, Extra::default());
         }
         emission.finish()

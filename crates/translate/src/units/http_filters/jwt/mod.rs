@@ -81,7 +81,10 @@ fn in_force(
             let is_whole = target.subset.is_empty();
             is_whole.then_some(target).ok_or_else(|| (Code::BadValue, "expected no subset of a Service".to_owned()))
         });
-        sources.extend(target.iter().map(|target| target.destination.clone()));
+        if let Ok(target) = &target {
+            sources.push(target.destination.clone());
+            sources.extend(caller.services(target));
+        }
         servers.insert(name.clone(), target.map(|target| target.envoy_cluster()));
     }
     let source = &policy.source;

@@ -1,5 +1,7 @@
 //! The loop that translates whenever an input has changed and the gate is open.
 
+mod gate;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,18 +9,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 use meshrelay_api::status::Approval;
 use meshrelay_process::readiness::BlockReady;
-use meshrelay_translate::{
-    Allocations, GateSettings, Inputs, LastAccepted, Reports, Severity, Translation, Translator, Verdict, gate,
-};
+use meshrelay_translate::{Allocations, Inputs, LastAccepted, Reports, Severity, Translation, Translator};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::gate::Answer;
 use crate::doubts::Doubts;
 use crate::hub::ServerHub;
 use crate::metrics::FindingLabels;
 use crate::state_file::StateFile;
 use crate::{Metrics, ServerStatus};
+
+pub(crate) use self::gate::SafeMode;
 
 /// File in the state folder with the virtual addresses in use.
 pub(crate) const ALLOCATIONS_FILE: &str = "allocations.json";
@@ -31,7 +34,7 @@ const WRITE_RETRY: Duration = Duration::from_secs(1);
 
 pub(crate) struct TranslationLoop {
     pub(crate) hub: Arc<ServerHub>,
-    pub(crate) gate: GateSettings,
+    pub(crate) safe_mode: SafeMode,
     pub(crate) translator: Translator,
     pub(crate) allocations: StateFile,
     pub(crate) last_accepted: StateFile,
@@ -50,9 +53,8 @@ struct Work {
 impl TranslationLoop {
     /// Runs until stopped. `ready` is released with the first translation.
     pub(crate) async fn run(self, ready: BlockReady) {
-        let Self { hub, gate: settings, translator, allocations, last_accepted, reports, stop } = self;
+        let Self { hub, mut safe_mode, translator, allocations, last_accepted, reports, stop } = self;
         let metrics = hub.metrics.clone();
-        let started = Instant::now();
         let mut changes = hub.inputs.changes();
         let mut ready = Some(ready);
         let mut work = Work {
@@ -62,53 +64,44 @@ impl TranslationLoop {
         };
         loop {
             let changed_at = *changes.borrow_and_update();
-            let mut again_at = None;
-            match hub.inputs.for_translation() {
-                None => {}
-                Some(inputs) => match gate(settings, &hub.inputs.registered(), started.elapsed()) {
-                    Verdict::Halt { waiting_for, until } => {
-                        report_halt(&hub, &waiting_for.into_iter().collect::<Vec<_>>());
-                        again_at = until.map(|until| started + until);
-                    }
-                    Verdict::Translate => {
-                        report_halt(&hub, &[]);
-                        let begun = Instant::now();
-                        let doubts = Doubts::of(&inputs, &hub.inputs.registered(), settings.scope);
-                        report_doubts(&hub, &doubts);
-                        let files = [allocations.clone(), last_accepted.clone()];
-                        let done = tokio::task::spawn_blocking(move || translate(work, &inputs, &files));
-                        let outcome;
-                        match done.await {
-                            Ok(done) => (work, outcome) = done,
-                            Err(error) => {
-                                // The memory is lost with the thread; a process that starts anew is better than one
-                                // that serves what may be wrong.
-                                tracing::error!(%error, "translation failed");
-                                return stop.cancel();
-                            }
-                        }
-                        match outcome {
-                            Ok(translation) => {
-                                hub.publish(&translation.outputs, &doubts);
-                                reports.send_if_modified(|kept| {
-                                    let newest = &translation.reports;
-                                    let changed = kept.as_ref().is_none_or(|kept| !Arc::ptr_eq(kept, newest));
-                                    if changed {
-                                        *kept = Some(Arc::clone(newest));
-                                    }
-                                    changed
-                                });
-                                observe(&hub, &metrics, &translation, begun, changed_at);
-                                drop(ready.take());
-                            }
-                            Err(error) => {
-                                tracing::error!(%error, "cannot keep the state of translation; the outputs are not published yet");
-                                again_at = Some(Instant::now() + WRITE_RETRY);
-                            }
+            let again_at = match safe_mode.ask() {
+                Answer::Wait(until) => until,
+                Answer::Translate { inputs, doubts } => {
+                    let begun = Instant::now();
+                    report_doubts(&hub, &doubts);
+                    let files = [allocations.clone(), last_accepted.clone()];
+                    let outcome;
+                    match tokio::task::spawn_blocking(move || translate(work, &inputs, &files)).await {
+                        Ok(done) => (work, outcome) = done,
+                        Err(error) => {
+                            // The memory is lost with the thread; a process that starts anew is better than one
+                            // that serves what may be wrong.
+                            tracing::error!(%error, "translation failed");
+                            return stop.cancel();
                         }
                     }
-                },
-            }
+                    match outcome {
+                        Ok(translation) => {
+                            hub.publish(&translation.outputs, &doubts);
+                            reports.send_if_modified(|kept| {
+                                let newest = &translation.reports;
+                                let changed = kept.as_ref().is_none_or(|kept| !Arc::ptr_eq(kept, newest));
+                                if changed {
+                                    *kept = Some(Arc::clone(newest));
+                                }
+                                changed
+                            });
+                            observe(&hub, &metrics, &translation, begun, changed_at);
+                            drop(ready.take());
+                            None
+                        }
+                        Err(error) => {
+                            tracing::error!(%error, "cannot keep the state of translation; the outputs are not published yet");
+                            Some(Instant::now() + WRITE_RETRY)
+                        }
+                    }
+                }
+            };
             let again = async {
                 match again_at {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -146,33 +139,10 @@ fn translate(
     (work, Ok(translation))
 }
 
-fn report_halt(hub: &ServerHub, waiting_for: &[meshrelay_snapshot::Name]) {
-    let before = hub.status.borrow().waiting_for.clone();
-    if before == waiting_for {
-        return;
-    }
-    if waiting_for.is_empty() {
-        tracing::info!("the inputs of all warm clusters are there, or are not waited for any longer: translating");
-    } else {
-        tracing::warn!(clusters = ?waiting_for, "translation waits for the inputs of warm clusters; outputs stay as they are");
-    }
-    for cluster in before.iter().chain(waiting_for) {
-        let active = i64::from(waiting_for.contains(cluster));
-        hub.metrics.safe_mode_active.get_or_create(&Metrics::cluster(cluster)).set(active);
-    }
-    hub.status.send_modify(|status| {
-        let since = status.waiting_since.take().unwrap_or_else(Timestamp::now);
-        status.waiting_since = (!waiting_for.is_empty()).then_some(since);
-        status.waiting_for = waiting_for.to_vec();
-    });
-}
-
 fn report_doubts(hub: &ServerHub, doubts: &Doubts) {
     let of_clusters = doubts.clusters.values().map(|doubt| doubt.reason.as_str());
-    let all = doubts.everything.as_deref().into_iter().chain(of_clusters);
-    let reasons: BTreeSet<&str> = all.collect();
-    let reasons: Vec<&str> = reasons.into_iter().collect();
-    let doubt = (!reasons.is_empty()).then(|| reasons.join("; "));
+    let reasons: BTreeSet<&str> = doubts.everything.as_deref().into_iter().chain(of_clusters).collect();
+    let doubt = (!reasons.is_empty()).then(|| reasons.into_iter().collect::<Vec<_>>().join("; "));
     if hub.status.borrow().deletions_held == doubt {
         return;
     }

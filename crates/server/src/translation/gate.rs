@@ -1,0 +1,190 @@
+//! Safe mode of a running server: asks the gate, and says what it answers in log, status and readiness.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use meshrelay_process::readiness::Readiness;
+use meshrelay_snapshot::Name;
+use meshrelay_translate::{Gate, GateEvent, Inputs, Verdict, ways_out};
+use tokio::time::Instant;
+
+use crate::Settings;
+use crate::doubts::{Doubts, SafeModeScope};
+use crate::hub::ServerHub;
+
+/// How often the log says again what ends a halt that lasts.
+const REMINDER: Duration = Duration::from_secs(300);
+
+/// What readiness calls the note on a halt.
+const NOTE: &str = "safe mode";
+
+/// The gate with its clock, and where its answers go.
+pub(crate) struct SafeMode {
+    hub: Arc<ServerHub>,
+    readiness: Readiness,
+    gate: Gate,
+    scope: SafeModeScope,
+    started: Instant,
+    /// The same moment, for people.
+    started_at: Timestamp,
+    told: Reminder,
+}
+
+/// What the loop does next.
+pub(super) enum Answer {
+    /// Wait for a change; with a time, until then at most.
+    Wait(Option<Instant>),
+    /// Translate.
+    Translate {
+        inputs: Inputs,
+        /// What the inputs lack.
+        doubts: Doubts,
+    },
+}
+
+impl SafeMode {
+    /// Begins with the process: so does the window of the settings.
+    pub(crate) fn new(hub: Arc<ServerHub>, settings: &Settings, readiness: Readiness) -> Self {
+        Self {
+            hub,
+            readiness,
+            gate: Gate::new(settings.gate()),
+            scope: settings.safe_mode_scope,
+            started: Instant::now(),
+            started_at: Timestamp::now(),
+            told: Reminder::default(),
+        }
+    }
+
+    /// Looks at what there is now.
+    pub(super) fn ask(&mut self) -> Answer {
+        // What other replicas told, as far as nobody has noted and shown it yet.
+        self.hub.keep_warm();
+        self.hub.show_known();
+        let Some((registered, inputs)) = self.hub.inputs.for_translation() else { return Answer::Wait(None) };
+        let now = self.started.elapsed();
+        self.gate.on(GateEvent::Time(now));
+        self.gate.follow(&registered);
+        let verdict = self.gate.verdict();
+        self.report(&verdict, now);
+        match verdict {
+            Verdict::Halt { until, .. } => {
+                let reminder = self.told.next(now);
+                let again = until.map_or(reminder, |until| until.min(reminder));
+                Answer::Wait(self.started.checked_add(again))
+            }
+            Verdict::Translate { .. } => {
+                Answer::Translate { doubts: Doubts::of(&inputs, &registered, self.scope), inputs }
+            }
+        }
+    }
+
+    /// Wall time of a moment since the start.
+    fn time(&self, since_start: Duration) -> Option<Timestamp> {
+        self.started_at.checked_add(jiff::SignedDuration::try_from(since_start).ok()?).ok()
+    }
+
+    fn report(&mut self, verdict: &Verdict, now: Duration) {
+        let nobody = BTreeSet::new();
+        let (waiting_for, without, since, until) = match verdict {
+            Verdict::Halt { waiting_for, since, until } => (waiting_for, &nobody, self.time(*since), *until),
+            Verdict::Translate { without } => (&nobody, without, None, None),
+        };
+        let until = until.and_then(|until| self.time(until));
+        let missing = if waiting_for.is_empty() { without } else { waiting_for };
+        let ways_out = (!missing.is_empty()).then(|| ways_out(missing));
+        let said = self.told.say(!waiting_for.is_empty(), now);
+        let names = || missing.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
+        match said {
+            Say::Nothing => {}
+            Say::Halted => tracing::warn!(
+                clusters = names(),
+                since = since.map(tracing::field::display),
+                until = until.map(tracing::field::display),
+                ways_out,
+                "translation waits for the inputs of warm clusters; outputs stay as they are"
+            ),
+            Say::Over if missing.is_empty() => tracing::info!("no input is waited for any longer: translating"),
+            Say::Over => tracing::warn!(
+                clusters = names(),
+                ways_out,
+                "the safe start window is over: translating without the inputs that are missing"
+            ),
+        }
+        let note = since.zip(ways_out.as_ref()).map(|(since, ways_out)| {
+            let end =
+                until.map_or_else(|| "until they are there".to_owned(), |until| format!("until {until:.0} at most"));
+            format!(
+                "translation is halted since {since:.0}, {end}, as inputs are missing: {}; to end it: {ways_out}",
+                names()
+            )
+        });
+        self.readiness.note(NOTE, note);
+        let waiting_for: Vec<Name> = waiting_for.iter().cloned().collect();
+        let without: Vec<Name> = without.iter().cloned().collect();
+        self.hub.status.send_if_modified(|status| {
+            let changed =
+                status.waiting_for != waiting_for || status.running_without != without || status.waiting_until != until;
+            status.waiting_for = waiting_for;
+            status.running_without = without;
+            (status.waiting_since, status.waiting_until, status.ways_out) = (since, until, ways_out);
+            changed
+        });
+    }
+}
+
+/// What the log is told of a halt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Say {
+    Nothing,
+    /// It began, or has lasted long since it was told last.
+    Halted,
+    /// It has ended.
+    Over,
+}
+
+/// When the log was told last of the halt that lasts.
+#[derive(Debug, Default)]
+struct Reminder(Option<Duration>);
+
+impl Reminder {
+    fn say(&mut self, halted: bool, now: Duration) -> Say {
+        match (self.0, halted) {
+            (None, false) => Say::Nothing,
+            (Some(_), false) => {
+                self.0 = None;
+                Say::Over
+            }
+            (Some(told), true) if now < told.saturating_add(REMINDER) => Say::Nothing,
+            (_, true) => {
+                self.0 = Some(now);
+                Say::Halted
+            }
+        }
+    }
+
+    /// When there is something to say again.
+    fn next(&self, now: Duration) -> Duration {
+        self.0.unwrap_or(now).saturating_add(REMINDER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_halt_is_told_when_it_begins_and_every_five_minutes_while_it_lasts() {
+        let at = Duration::from_secs;
+        let mut told = Reminder::default();
+        assert_eq!(told.say(false, at(0)), Say::Nothing);
+        assert_eq!(told.say(true, at(1)), Say::Halted);
+        assert_eq!((told.say(true, at(2)), told.next(at(2))), (Say::Nothing, at(301)));
+        assert_eq!((told.say(true, at(300)), told.say(true, at(301))), (Say::Nothing, Say::Halted));
+        assert_eq!(told.say(true, at(600)), Say::Nothing);
+        assert_eq!((told.say(false, at(601)), told.say(false, at(602))), (Say::Over, Say::Nothing));
+        assert_eq!(told.say(true, at(603)), Say::Halted, "another one");
+    }
+}
