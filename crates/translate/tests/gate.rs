@@ -125,6 +125,16 @@ fn every_documented_rule_of_safe_mode_holds() {
 }
 
 #[test]
+fn a_cluster_that_is_removed_and_registered_again_between_two_looks_begins_anew() {
+    let mut gate = Gate::new(SAFE);
+    let clusters = |warm| BTreeMap::from([("one".into(), Registered { warm, ..Registered::default() })]);
+    gate.follow(&clusters(true));
+    assert_eq!(gate.verdict(), Expected::Halts(&["one"], 0, None).verdict());
+    gate.follow(&clusters(false));
+    assert_eq!(gate.verdict(), Expected::Translates.verdict());
+}
+
+#[test]
 fn the_ways_out_are_three_and_name_each_cluster() {
     let clusters: Vec<Name> = vec!["west".into(), "east".into()];
     let text = ways_out(&clusters);

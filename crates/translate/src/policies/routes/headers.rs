@@ -41,16 +41,21 @@ fn problem(config: &HeaderManipulationConfig) -> Option<String> {
         ("appendResponseHeaders", &config.append_response_headers),
     ] {
         for (name, value) in headers {
-            if !is_name(name) || is_authority(name) {
+            if let Some(problem) = added_problem(name, value) {
                 let hint = if is_authority(name) { ": hosts are rewritten by forwardTo.hostRewrite" } else { "" };
-                return Some(format!("{field}: expected the name of a header other than Host, found {name:?}{hint}"));
-            }
-            if let Some(problem) = variables::problem(value) {
-                return Some(format!("{field}: {name}: {problem}"));
+                return Some(format!("{field}: {problem}{hint}"));
             }
         }
     }
     None
+}
+
+/// Why a header cannot be added to requests or answers.
+pub(crate) fn added_problem(name: &str, value: &str) -> Option<String> {
+    if !is_name(name) || is_authority(name) {
+        return Some(format!("expected the name of a header other than Host, found {name:?}"));
+    }
+    variables::problem(value).map(|problem| format!("{name}: {problem}"))
 }
 
 /// Whether a text can be the name of a header; proxies refuse what is not a token.

@@ -21,6 +21,8 @@ use meshrelay_api::{Duration, Kind};
 
 use meshrelay_snapshot::{Gvk, ObjectKey};
 
+pub(crate) use headers::added_problem;
+
 use super::{Book, Destination, Policy, Route, Subject, oldest};
 use crate::engine::{Round, Step};
 use crate::input::ClusterInput;

@@ -5,6 +5,7 @@ use meshrelay_api::admin::{ExtAuthHttpService, ExtAuthServerSpec};
 use meshrelay_api::references::DestinationKind;
 use serde_json::{Value, json};
 
+use crate::policies::routes::added_problem;
 use crate::report::{Code, Finding};
 use crate::units::route_table::Target;
 
@@ -72,10 +73,10 @@ fn http_service(service: &ExtAuthHttpService, target: &Target, timeout: &str) ->
     if !service.path_prefix.is_empty() {
         http["pathPrefix"] = service.path_prefix.as_str().into();
     }
-    let added = service.request.as_ref().map(|request| &request.headers_to_add).filter(|added| !added.is_empty());
-    if let Some(added) = added {
-        let headers = added.iter().map(|(key, value)| json!({"key": key, "value": value}));
-        http["authorizationRequest"] = json!({"headersToAdd": headers.collect::<Vec<_>>()});
+    let added = added(service).filter(|(name, value)| added_problem(name, value).is_none());
+    let added: Vec<Value> = added.map(|(name, value)| json!({"key": name, "value": value})).collect();
+    if !added.is_empty() {
+        http["authorizationRequest"] = json!({"headersToAdd": added});
     }
     for (field, headers) in service.response.iter().flat_map(|response| {
         [
@@ -88,6 +89,11 @@ fn http_service(service: &ExtAuthHttpService, target: &Target, timeout: &str) ->
         }
     }
     http
+}
+
+/// Headers that the server gets beside those of the request.
+fn added(service: &ExtAuthHttpService) -> impl Iterator<Item = (&String, &String)> {
+    service.request.iter().flat_map(|request| &request.headers_to_add)
 }
 
 /// Names of headers, which Envoy has in small letters.
@@ -120,6 +126,12 @@ pub(super) fn flaw(spec: &ExtAuthServerSpec) -> Option<Finding> {
 /// What is wrong with a server's settings.
 pub(super) fn problems(spec: &ExtAuthServerSpec) -> Vec<Finding> {
     let mut problems: Vec<Finding> = flaw(spec).into_iter().collect();
+    for (name, value) in spec.http_service.iter().flat_map(added) {
+        if let Some(problem) = added_problem(name, value) {
+            let text = format!("spec.httpService.request.headersToAdd: {problem}: it is left out");
+            problems.push((Code::BadValue, text));
+        }
+    }
     if spec.status_on_error != 0 && !is_status(spec.status_on_error) {
         let text = format!(
             "spec.statusOnError: expected a status that Envoy knows, found {}: {STATUS_ON_ERROR} takes its place",
@@ -201,9 +213,15 @@ mod tests {
         let spec: ExtAuthServerSpec =
             serde_json::from_value(json!({"statusOnError": 299, "requestTimeout": "0s"})).unwrap();
         assert_eq!(problems(&spec).len(), 2);
-        let config = config(Some(&spec), &target());
-        assert_eq!(config.get("statusOnError"), None);
-        assert_eq!(config["grpcService"]["timeout"], "2s");
+        let grpc = config(Some(&spec), &target());
+        assert_eq!(grpc.get("statusOnError"), None);
+        assert_eq!(grpc["grpcService"]["timeout"], "2s");
+        let headers = json!({"a": "%PROTOCOL%", "b": "%FOO%", "Host": "x", "c d": "x"});
+        let spec = json!({"httpService": {"request": {"headersToAdd": headers}}});
+        let spec: ExtAuthServerSpec = serde_json::from_value(spec).unwrap();
+        assert_eq!(problems(&spec).len(), 3);
+        let request = &config(Some(&spec), &target())["httpService"]["authorizationRequest"];
+        assert_eq!(request["headersToAdd"], json!([{"key": "a", "value": "%PROTOCOL%"}]));
         assert!(problems(&ExtAuthServerSpec::default()).is_empty());
         for spec in [
             json!({"httpService": {"pathPrefix": "check"}}),
