@@ -168,7 +168,7 @@ mod tests {
         let text = table(&serde_json::from_value(status).unwrap());
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[0], ["NAME", "REGISTERED", "WARM", "CONNECTED", "INPUT", "OUTPUT", "HELD", "SINCE"]);
-        assert_eq!(lines[1], ["east", "yes", "yes", "yes", "42", "7", "12", "deletions", "2026-01-02T03:04:06Z"]);
+        assert_eq!(lines[1], ["east", "yes", "yes", "yes", "42", "7", "12", "objects", "2026-01-02T03:04:06Z"]);
         assert_eq!(
             lines[2],
             ["west", "yes", "yes", "pull", "only", "0", "0", "translation:", "no", "input", "2026-01-02T03:00:00Z"]
