@@ -35,6 +35,19 @@ impl HeldOutputFile {
         Self { path: state_directory.join("last-output.jsonl.zst"), cluster }
     }
 
+    /// The file with what is in force while that is not the last output.
+    pub(crate) fn in_force(state_directory: &Path, cluster: Name) -> Self {
+        Self { path: state_directory.join("in-force.jsonl.zst"), cluster }
+    }
+
+    /// Removes the file, if there is one.
+    pub(crate) fn remove(&self) -> std::io::Result<()> {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
     /// Writes the visible snapshot, in one step.
     pub(crate) fn store(&self, held: &Held) -> std::io::Result<()> {
         let temporary = self.path.with_extension("tmp");

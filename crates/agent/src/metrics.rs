@@ -18,6 +18,13 @@ pub(crate) struct Reason {
     pub(crate) reason: &'static str,
 }
 
+/// Label `cluster`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfCluster {
+    /// Name of the cluster.
+    pub(crate) cluster: String,
+}
+
 /// Label `server`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ServerLabel {
@@ -54,6 +61,8 @@ pub struct Metrics {
     pub withheld: Gauge,
     /// Objects that are not wanted any more, but kept.
     pub(crate) deletions_held: Family<Reason, Gauge>,
+    /// Objects that are kept as they were, by the cluster of which not everything is known.
+    pub(crate) frozen: Family<OfCluster, Gauge>,
     /// How often another server took over.
     pub(crate) server_changes: Counter,
     servers: Family<ServerLabel, Gauge>,
@@ -78,6 +87,7 @@ impl Default for Metrics {
             certificate_expires: Gauge::default(),
             withheld: Gauge::default(),
             deletions_held: Family::default(),
+            frozen: Family::default(),
             server_changes: Counter::default(),
             servers: Family::default(),
             refusals: Family::default(),
@@ -149,6 +159,12 @@ impl Metrics {
             "Objects that are not wanted any more, but kept: by the delete brake, or as not all is known",
             &["reason"],
             &self.deletions_held,
+        );
+        metrics.add(
+            "meshrelay_agent_frozen_objects",
+            "Objects that are kept as they were, as they depend on a cluster of which not everything is known",
+            &["cluster"],
+            &self.frozen,
         );
         metrics.add(
             "meshrelay_agent_server_connected",

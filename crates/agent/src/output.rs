@@ -7,14 +7,15 @@ use meshrelay_cluster::{ApplyError, ApplyMode, ApplyOutcome, Cluster};
 use meshrelay_process::readiness::Readiness;
 use meshrelay_relay::grpc::Applier;
 use meshrelay_relay::{ApplyReport, Held, ObjectResult, Outcome};
-use meshrelay_snapshot::{ContentHash, Snapshot};
+use meshrelay_snapshot::{ContentHash, Frozen, Snapshot};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::deletions::{Approval, DeletionFiles, HeldDeletions};
 use crate::held_output::HeldOutputFile;
-use crate::metrics::Reason;
-use crate::status::HeldStatus;
+use crate::in_force::{self, InForce};
+use crate::metrics::{OfCluster, Reason};
+use crate::status::{FrozenStatus, HeldStatus};
 use crate::takeover::Takeover;
 use crate::{AgentError, AgentStatus, DeleteBrake, Metrics};
 
@@ -25,6 +26,8 @@ const APPROVAL_CHECK: Duration = Duration::from_secs(1);
 pub(crate) struct Outputs<C> {
     pub(crate) cluster: Arc<C>,
     pub(crate) file: HeldOutputFile,
+    /// Held from the look at what is in force until it is kept. One output is applied at a time.
+    pub(crate) in_force: tokio::sync::Mutex<InForce>,
     pub(crate) brake: DeleteBrake,
     pub(crate) deletions: DeletionFiles,
     pub(crate) metrics: Metrics,
@@ -145,6 +148,56 @@ impl<C: Cluster> Outputs<C> {
         }
     }
 
+    /// What is in force from now on, on disk together with the output, before anything of it is applied: an agent that dies
+    /// in between goes on from here and never back behind it.
+    async fn follow(&self, held: &Held) -> Result<Frozen, String> {
+        let mut in_force = self.in_force.lock().await;
+        let frozen = in_force.follow(held, &*self.cluster).await;
+        let kept = match in_force.keep(held).await {
+            Ok(()) => {
+                let (file, output) = (self.file.clone(), held.clone());
+                let stored = tokio::task::spawn_blocking(move || file.store(&output)).await;
+                stored.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+            }
+            // The output alone would have the next process delete what is kept now.
+            Err(error) => Err(error),
+        };
+        let done = match kept {
+            Ok(()) if frozen.is_ok() => in_force.forget(held).await,
+            kept => kept,
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "the output could not be kept for the next start; it is applied all the same");
+        }
+        frozen
+    }
+
+    /// Shows what is kept as not everything is known.
+    fn show_frozen(&self, frozen: &Frozen) {
+        let before = self.status.borrow().frozen.clone();
+        let now = in_force::describe(frozen, &before, Timestamp::now());
+        self.metrics.frozen.clear();
+        for (cluster, status) in &now {
+            let gauge = self.metrics.frozen.get_or_create(&OfCluster { cluster: cluster.to_string() });
+            gauge.set(i64::try_from(status.deletions + status.changes).unwrap_or(i64::MAX));
+            if !before.contains_key(cluster) {
+                let FrozenStatus { deletions, changes, reason, what_to_do, .. } = status;
+                tracing::warn!(%cluster, deletions, changes, reason, what_to_do, "what depends on a cluster is kept as it was");
+            }
+        }
+        for cluster in before.keys().filter(|cluster| !now.contains_key(*cluster)) {
+            tracing::info!(%cluster, "nothing is kept on account of the cluster any more");
+        }
+        let note = now.values().next().map(|first| {
+            let all: usize = now.values().map(|status| status.deletions + status.changes).sum();
+            format!("{all} objects are kept as they were: {}; {}", first.reason, first.what_to_do)
+        });
+        self.readiness.note("frozen", note);
+        if now != before {
+            self.status.send_modify(|status| status.frozen = now);
+        }
+    }
+
     /// Shows what is held and why.
     fn show(&self, plan: &Plan, outcome: &ApplyOutcome) {
         let held = outcome.held.len();
@@ -182,22 +235,28 @@ impl<C: Cluster> Outputs<C> {
 impl<C: Cluster> Applier for Outputs<C> {
     async fn apply(&self, held: Held) -> ApplyReport {
         let started = Instant::now();
-        // Kept before it is applied: an agent that dies in between goes on from here and never back behind it.
-        let (file, kept) = (self.file.clone(), held.clone());
-        let stored = tokio::task::spawn_blocking(move || file.store(&kept)).await;
-        if let Err(error) = stored.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
-            tracing::error!(%error, "the output could not be kept for the next start; it is applied all the same");
-        }
-        let snapshot = held.visible();
-        let plan = self.plan(snapshot).await;
+        let output = held.visible();
+        let (frozen, plan) = match self.follow(&held).await {
+            Ok(frozen) => {
+                let plan = self.plan(&frozen.in_force).await;
+                (frozen, plan)
+            }
+            Err(reason) => {
+                let plan = Plan { mode: ApplyMode::AddOnly, reason, braked: None };
+                (Frozen { in_force: Snapshot::clone(output), ..Frozen::default() }, plan)
+            }
+        };
+        let snapshot = &frozen.in_force;
         if let Some(Some(held)) = &plan.braked {
             self.hold(held, &plan.reason).await;
         }
         let outcome = self.cluster.apply(snapshot, plan.mode.clone()).await;
+        self.in_force.lock().await.applied(outcome.held.is_empty());
         self.settle(&plan, &outcome).await;
         self.show(&plan, &outcome);
+        self.show_frozen(&frozen);
         self.metrics.pull_time.observe(started.elapsed().as_secs_f64());
-        self.metrics.output_objects.set(i64::try_from(snapshot.len()).unwrap_or(i64::MAX));
+        self.metrics.output_objects.set(i64::try_from(output.len()).unwrap_or(i64::MAX));
         self.metrics.write_failures.inc_by(outcome.failed.len() as u64);
         let failed = outcome.failed.iter().map(|failure| ObjectResult {
             key: failure.key.clone(),
@@ -209,7 +268,12 @@ impl<C: Cluster> Applier for Outputs<C> {
             outcome: Outcome::Held,
             message: plan.reason.clone(),
         });
-        let results: Vec<_> = failed.chain(kept).collect();
+        let frozen_results = frozen.kept.iter().map(|(key, kept)| ObjectResult {
+            key: key.clone(),
+            outcome: Outcome::Held,
+            message: kept.reason.clone(),
+        });
+        let results: Vec<_> = failed.chain(kept).chain(frozen_results).collect();
         for failure in &outcome.failed {
             let expected = matches!(failure.error, ApplyError::NotOurs { .. });
             tracing::warn!(object = %failure.key, error = %failure.error, expected, "an object was not applied");
@@ -230,10 +294,10 @@ impl<C: Cluster> Applier for Outputs<C> {
         self.status.send_modify(|status| {
             status.output_version = held.version();
             status.output_digest = Some(held.digest());
-            status.output_objects = snapshot.len();
+            status.output_objects = output.len();
             status.failed_objects = outcome.failed.len();
         });
-        let applied = (outcome.applied.len() + outcome.unchanged) as u64;
+        let applied = (outcome.applied.len() + outcome.unchanged).saturating_sub(frozen.kept.len()) as u64;
         ApplyReport::new(held.version(), held.digest(), applied, results)
     }
 

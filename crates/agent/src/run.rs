@@ -25,6 +25,7 @@ use crate::connector::Connector;
 use crate::deletions::DeletionFiles;
 use crate::discovery::Input;
 use crate::held_output::HeldOutputFile;
+use crate::in_force::InForce;
 use crate::input_version::{self, InputVersionFile};
 use crate::link::Link;
 use crate::output::{Hold, Outputs};
@@ -153,7 +154,7 @@ impl Agent {
         ));
 
         let file = HeldOutputFile::new(&settings.state_directory, name.clone());
-        let held = restore(&file).await;
+        let (held, in_force) = restore(&file, &settings, &name).await;
         // With one server there is nothing to take over.
         let window = if addresses.len() > 1 { settings.takeover_window } else { 0 };
         let takeover = Arc::new(Takeover::open(&settings.state_directory, Duration::from_secs(window)));
@@ -161,6 +162,7 @@ impl Agent {
         let applier = Outputs {
             cluster,
             file,
+            in_force: tokio::sync::Mutex::new(in_force),
             brake: settings.delete_brake.clone(),
             hold: Hold::load(&deletions).await,
             deletions,
@@ -256,19 +258,21 @@ async fn listen(
     admin::serve(address, router, stop.clone()).await.map_err(|source| AgentError::Listen { what, address, source })
 }
 
-async fn restore(file: &HeldOutputFile) -> Option<Held> {
-    let reader = file.clone();
-    match tokio::task::spawn_blocking(move || reader.load()).await {
-        Ok(Ok(held)) => held,
-        Ok(Err(error)) => {
+async fn restore(file: &HeldOutputFile, settings: &Settings, name: &Name) -> (Option<Held>, InForce) {
+    let (reader, name) = (file.clone(), name.clone());
+    let (folder, cluster) = (settings.state_directory.clone(), name.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        let held = reader.load().unwrap_or_else(|error| {
             tracing::warn!(%error, "the last output cannot be read back; what is applied stays until the server speaks");
             None
-        }
-        Err(error) => {
-            tracing::error!(%error, "reading the last output failed");
-            None
-        }
-    }
+        });
+        let in_force = InForce::load(&folder, &cluster, held.as_ref());
+        (held, in_force)
+    });
+    read.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "reading the last output failed");
+        (None, InForce::load(&settings.state_directory, &name, None))
+    })
 }
 
 async fn follow_inputs(

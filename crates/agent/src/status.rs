@@ -1,5 +1,7 @@
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use meshrelay_snapshot::ContentHash;
+use meshrelay_snapshot::{ContentHash, Name};
 use serde::{Deserialize, Serialize};
 
 /// What an agent can tell about itself: `GET /status` on its health port.
@@ -32,6 +34,8 @@ pub struct AgentStatus {
     pub failed_objects: usize,
     /// Deletions that are not carried out; `None` if there are none.
     pub held: Option<HeldStatus>,
+    /// What is kept as it was because not all of a cluster is known, by the name of that cluster.
+    pub frozen: BTreeMap<Name, FrozenStatus>,
     /// Problems in the cluster's manifests, as text.
     pub problems: Vec<String>,
 }
@@ -48,6 +52,22 @@ pub struct HeldStatus {
     pub since: Timestamp,
     /// What an approval names; `None` if approval does not help.
     pub digest: Option<ContentHash>,
+    /// What a person can do about it.
+    pub what_to_do: String,
+}
+
+/// Objects that are kept as they were because they depend on a cluster of which not everything is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FrozenStatus {
+    /// Objects that the newest output lacks.
+    pub deletions: usize,
+    /// Objects that the newest output has in another version.
+    pub changes: usize,
+    /// What is not known of the cluster.
+    pub reason: String,
+    /// Since when, as far as this process knows.
+    pub since: Timestamp,
     /// What a person can do about it.
     pub what_to_do: String,
 }

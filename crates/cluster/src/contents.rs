@@ -196,6 +196,7 @@ impl Assembly<'_> {
         SnapshotMeta {
             completeness: completeness.collect(),
             doubt: doubts.everything.clone(),
+            doubts: BTreeMap::new(),
             facts: self.facts.clone(),
         }
     }

@@ -188,7 +188,7 @@ fn admitted(values: Vec<Value>, admission: &Admission, facts: ClusterFacts) -> S
     }
     let completeness: BTreeMap<_, _> =
         snapshot.iter().map(|object| (object.key().gvk.clone(), Completeness::Synced)).collect();
-    snapshot.set_meta(SnapshotMeta { completeness, doubt: None, facts });
+    snapshot.set_meta(SnapshotMeta { completeness, facts, ..SnapshotMeta::default() });
     snapshot
 }
 

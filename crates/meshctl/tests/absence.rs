@@ -67,7 +67,7 @@ async fn a_restart_with_a_broken_file_deletes_nothing_until_it_is_mended() {
     std::fs::write(&broken, text.replace("  listeners:\n", "  listeners\n")).unwrap();
     let sandbox = start(&fleet).await;
     let agent = sandbox.agents["cluster1"].status();
-    wait_for("the agent to hold deletions", || agent.borrow().held.is_some()).await;
+    wait_for("the agent to hold deletions", || !agent.borrow().frozen.is_empty()).await;
     assert!(sandbox.server.status().borrow().deletions_held.as_ref().unwrap().contains("gateways-config.yaml"));
     assert_eq!(outputs(&applied), complete, "nothing is gone");
 

@@ -3,8 +3,8 @@ use std::ops::RangeInclusive;
 use crate::wire::Hello;
 use crate::{Refusal, RefusalReason};
 
-/// Protocol versions that this build speaks.
-pub const PROTOCOL: RangeInclusive<u32> = 1..=1;
+/// Protocol versions that this build speaks. Version 2 brought doubts about single clusters, which are part of digests.
+pub const PROTOCOL: RangeInclusive<u32> = 2..=2;
 
 /// How many minor versions server and agent may be apart, so that one can be upgraded before the other.
 const MINOR_WINDOW: u64 = 1;

@@ -78,6 +78,10 @@ pub struct Arguments {
     /// Without safe mode: seconds after the start for which translation waits for warm clusters [default: 180]
     #[arg(long, value_name = "SECONDS")]
     safe_start_window: Option<u64>,
+    /// What is held still while the input of a warm cluster is missing: fleet, as safe mode and the safe start window say,
+    /// or dependents, only what depends on that cluster [default: fleet]
+    #[arg(long, value_name = "SCOPE")]
+    safe_mode_scope: Option<String>,
     /// Redis that the replicas of the server share, HOST:PORT [default: none, for a single server]
     #[arg(long, value_name = "ADDRESS")]
     #[serde(skip)]

@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use meshrelay_pki::tls::TlsMode;
 use meshrelay_relay::grpc::{Caller, Hub, Notice};
 use meshrelay_relay::{Direction, End, Held, Outcome, Refusal, RefusalReason};
-use meshrelay_snapshot::{Name, Snapshot, SnapshotMeta};
+use meshrelay_snapshot::{Name, Snapshot};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::doubts::Doubts;
 use crate::inputs::Inputs;
 use crate::metrics::ReasonLabel;
 use crate::registrar::unknown_cluster;
@@ -29,14 +30,14 @@ pub(crate) struct ServerHub {
 }
 
 impl ServerHub {
-    /// Publishes outputs; a cluster whose output did not change is left alone. With a doubt the outputs say that what is
-    /// absent from them must not be deleted.
-    pub(crate) fn publish(&self, outputs: &BTreeMap<Name, Arc<Snapshot>>, doubt: Option<&str>) {
+    /// Publishes outputs; a cluster whose output did not change is left alone. With doubts the outputs say that absence
+    /// of what depends on these clusters is no order to delete.
+    pub(crate) fn publish(&self, outputs: &BTreeMap<Name, Arc<Snapshot>>, doubts: &Doubts) {
         // One that was removed since would not be forgotten again.
         for (cluster, output) in outputs.iter().filter(|(cluster, _)| self.inputs.is_registered(cluster)) {
             let sender = self.output_of(cluster);
             let mut output = Snapshot::clone(output);
-            output.set_meta(SnapshotMeta { doubt: doubt.map(str::to_owned), ..output.meta().clone() });
+            output.set_meta(doubts.stated(output.meta()));
             // By content: an equal output does not travel, so no report on it would come.
             if sender.borrow().as_ref().is_some_and(|published| **published == output) {
                 continue;

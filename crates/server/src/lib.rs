@@ -3,6 +3,7 @@
 
 pub mod cli;
 mod cluster_metrics;
+mod doubts;
 mod error;
 mod hub;
 mod inputs;
@@ -19,6 +20,7 @@ mod status;
 mod translation;
 mod warm;
 
+pub use doubts::SafeModeScope;
 pub use error::ServerError;
 pub use metrics::Metrics;
 pub use run::Server;

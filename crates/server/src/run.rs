@@ -200,7 +200,7 @@ impl Server {
             tasks.spawn(reports_file::keep(path, newest_reports));
         }
         let translation = TranslationLoop {
-            safe_mode: SafeMode::new(Arc::clone(&hub), settings.gate(), readiness.clone()),
+            safe_mode: SafeMode::new(Arc::clone(&hub), &settings, readiness.clone()),
             hub,
             translator: Translator::new(options).with_allocations(allocations).with_last_accepted(last_accepted),
             allocations: allocations_file,

@@ -9,6 +9,7 @@ use meshrelay_translate::GateSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::ServerError;
+use crate::doubts::SafeModeScope;
 
 /// Settings of the management server. Unknown keys of a settings file are rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,9 @@ pub struct Settings {
     pub safe_mode: bool,
     /// Without safe mode: seconds after the start for which translation waits for the inputs of warm clusters.
     pub safe_start_window: u64,
+    /// What is held still while the input of a warm cluster is missing: the whole fleet, as safe mode and the safe start
+    /// window say, or only what depends on that cluster.
+    pub safe_mode_scope: SafeModeScope,
     /// Redis that the replicas of the management server share, and that keeps inputs over their restarts; without it there
     /// can be one server only.
     pub redis: Option<RedisSettings>,
@@ -77,6 +81,7 @@ impl Default for Settings {
             client_ca: None,
             safe_mode: false,
             safe_start_window: 180,
+            safe_mode_scope: SafeModeScope::Fleet,
             redis: None,
             max_object_bytes: 2 * 1024 * 1024,
             reports_file: None,
@@ -88,7 +93,12 @@ impl Default for Settings {
 
 impl Settings {
     pub(crate) fn gate(&self) -> GateSettings {
-        GateSettings { safe_mode: self.safe_mode, safe_start_window: Duration::from_secs(self.safe_start_window) }
+        // With the other scope nothing halts, whatever they say.
+        let halts = self.safe_mode_scope == SafeModeScope::Fleet;
+        GateSettings {
+            safe_mode: halts && self.safe_mode,
+            safe_start_window: Duration::from_secs(if halts { self.safe_start_window } else { 0 }),
+        }
     }
 
     pub(crate) fn pki(&self) -> ServerOptions {

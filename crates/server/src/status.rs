@@ -23,9 +23,9 @@ pub struct ServerStatus {
     pub ways_out: Option<String>,
     /// The clusters that translation runs without although their inputs are wanted: nobody waits for them any longer.
     pub running_without: Vec<Name>,
-    /// Why nothing is deleted from outputs; `None` while deletions go through.
+    /// Why what depends on some cluster is not deleted; `None` while all deletions go through.
     pub deletions_held: Option<String>,
-    /// Since when nothing is.
+    /// Since when.
     pub deletions_held_since: Option<Timestamp>,
     /// When the last translation ended.
     pub translated_at: Option<Timestamp>,

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Gvk, Name};
+use crate::{ClusterDoubt, Gvk, Name};
 
 /// Whether everything of one kind in a cluster is known. Absence of an object means something only when its kind is
 /// [`Synced`](Completeness::Synced).
@@ -56,6 +56,10 @@ pub struct SnapshotMeta {
     /// Why objects of any kind may be missing, of kinds that are not listed too; `None` when there is no such reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub doubt: Option<String>,
+    /// In an output: the clusters of which not everything is known. What depends on one of them may be missing, or be less
+    /// than it should be, and nothing else.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub doubts: BTreeMap<Name, ClusterDoubt>,
     /// Facts of the cluster.
     pub facts: ClusterFacts,
 }

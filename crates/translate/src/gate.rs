@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use meshrelay_snapshot::Name;
 
-use crate::Inputs;
-
 /// How the gate was set (`glooMgmtServer.safeMode`, `glooMgmtServer.safeStartWindow`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GateSettings {
@@ -196,12 +194,4 @@ pub fn ways_out<'a>(clusters: impl IntoIterator<Item = &'a Name>) -> String {
         )
     });
     ways.collect::<Vec<_>>().join("; ")
-}
-
-/// Why absence from the outputs may not be acted on: something that they were made from may be missing. `None` when
-/// the inputs are complete.
-pub fn doubt(inputs: &Inputs) -> Option<String> {
-    inputs.clusters.iter().find_map(|(name, input)| {
-        Some(format!("the input of cluster {name} is not complete: {}", input.meta().any_doubt()?))
-    })
 }

@@ -8,6 +8,8 @@
 //!
 //! A bad resource becomes a report on that resource; everything else goes through.
 
+mod depends;
+mod doubts;
 mod engine;
 mod fingerprint;
 mod gate;
@@ -30,8 +32,9 @@ use std::sync::Arc;
 
 use meshrelay_snapshot::{Name, Snapshot};
 
+pub use doubts::{doubt, doubts};
 pub use engine::Translator;
-pub use gate::{Gate, GateEvent, GateSettings, Registered, Verdict, doubt, ways_out};
+pub use gate::{Gate, GateEvent, GateSettings, Registered, Verdict, ways_out};
 pub use last_accepted::LastAccepted;
 pub use model::visibility::{ExportedResource, ImportedResource, OwnedNamespace, Visibility, WorkspaceView};
 pub use output::{SHAPED_BY, Shaper, shaped_by};

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meshrelay_api::{OutputKind, labels};
-use meshrelay_snapshot::{Gvk, Name, Object, ObjectKey, Pieces, canonical_json};
+use meshrelay_snapshot::{DEPENDS_ON, Gvk, Name, Object, ObjectKey, Pieces, canonical_json};
 use serde::Serialize;
 
+use crate::depends::DependsOn;
 use crate::names;
 use crate::report::Notes;
 use crate::unit::{Batch, Unit, UnitId, UnitKind, UnitReads};
@@ -84,6 +85,15 @@ struct Shaping {
     /// The JSON of what [`SHAPED_BY`] says.
     annotation: Arc<[u8]>,
     reads: Arc<UnitReads>,
+    /// The clusters in `reads`.
+    clusters: BTreeSet<Name>,
+}
+
+impl Shaping {
+    fn new(shapers: Shapers, annotation: Arc<[u8]>, reads: UnitReads) -> Self {
+        let clusters = reads.clusters();
+        Self { shapers, annotation, reads: Arc::new(reads), clusters }
+    }
 }
 
 impl Body {
@@ -100,15 +110,15 @@ impl Body {
     pub(crate) fn written(gvk: Gvk, spec: Pieces, shapers: Shapers) -> Self {
         let annotation = quoted(&shapers.annotation()).into();
         let reads = shapers.0.iter().map(|shaper| (shaper.cluster.clone(), shaper.key.gvk.clone()));
-        let reads = Arc::new(UnitReads::new(reads));
-        Self { gvk, spec: spec.into_shared(), shapers: Arc::new(Shaping { shapers, annotation, reads }) }
+        let reads = UnitReads::new(reads);
+        Self { gvk, spec: spec.into_shared(), shapers: Arc::new(Shaping::new(shapers, annotation, reads)) }
     }
 
     /// The same with more kinds of clusters that had a part: too many resources to name them all.
     pub(crate) fn reading<'a>(self, more: impl IntoIterator<Item = &'a Arc<BTreeSet<(Name, Gvk)>>>) -> Self {
-        let Shaping { shapers, annotation, reads } = &*self.shapers;
-        let reads = Arc::new(more.into_iter().fold((**reads).clone(), |reads, more| reads.with(more)));
-        let shaping = Shaping { shapers: shapers.clone(), annotation: Arc::clone(annotation), reads };
+        let Shaping { shapers, annotation, reads, .. } = &*self.shapers;
+        let reads = more.into_iter().fold((**reads).clone(), |reads, more| reads.with(more));
+        let shaping = Shaping::new(shapers.clone(), Arc::clone(annotation), reads);
         Self { shapers: Arc::new(shaping), ..self }
     }
 }
@@ -125,6 +135,7 @@ pub(crate) struct Emission<'a> {
     pub(crate) notes: Notes,
     /// Unions of two sets that were made before: most units of a parent read the same.
     merged: Vec<[Arc<UnitReads>; 3]>,
+    depends_on: DependsOn,
 }
 
 /// What an object has beside its spec. Annotations and labels that the system sets cannot be overridden.
@@ -161,6 +172,7 @@ impl<'a> Emission<'a> {
             units: BTreeMap::new(),
             notes: Notes::default(),
             merged: Vec::new(),
+            depends_on: DependsOn::default(),
         }
     }
 
@@ -179,6 +191,11 @@ impl<'a> Emission<'a> {
             own.map(|(key, value)| (key.as_str(), Text::Plain(value))).collect();
         annotations.insert(labels::CLUSTER, Text::Plain(&context.cluster));
         annotations.insert(SHAPED_BY, Text::Quoted(&body.shapers.annotation));
+        let depends_on = self.depends_on.written(&body.shapers.clusters, &context.cluster);
+        match &depends_on {
+            Some(others) => drop(annotations.insert(DEPENDS_ON, Text::Quoted(others))),
+            None => drop(annotations.remove(DEPENDS_ON)),
+        }
         add_map(&mut json, &annotations);
         json.add(b",\"labels\":");
         self.add_labels(&mut json, context, extra.labels);
@@ -274,7 +291,7 @@ enum Text<'a> {
     Quoted(&'a Arc<[u8]>),
 }
 
-fn quoted(text: &str) -> Vec<u8> {
+pub(crate) fn quoted(text: &str) -> Vec<u8> {
     // Writing a text into memory cannot fail.
     serde_json::to_vec(text).unwrap_or_default()
 }

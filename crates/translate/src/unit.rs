@@ -80,6 +80,11 @@ impl UnitReads {
         self.0.iter().flat_map(|set| &**set)
     }
 
+    /// The clusters of all kinds.
+    pub(crate) fn clusters(&self) -> BTreeSet<Name> {
+        self.iter().map(|(cluster, _)| cluster.clone()).collect()
+    }
+
     /// These and those of a shared set.
     pub(crate) fn with(&self, set: &Arc<BTreeSet<(Name, Gvk)>>) -> Self {
         let mut all = self.clone();

@@ -68,7 +68,7 @@ fn an_output_that_takes_much_away_waits_for_approval_over_restarts() {
         let answer = meshctl(&["get", "clusters", "--server", &server.endpoints.url()]);
         let line = answer.stdout.lines().find(|line| line.starts_with(" cluster1") || line.starts_with("cluster1"));
         let line = line.ok_or_else(|| format!("{}{}", answer.stdout, answer.stderr))?;
-        if line.contains(&format!("{many} deletions")) { Ok(()) } else { Err(line.to_owned()) }
+        if line.contains(&format!("{many} objects")) { Ok(()) } else { Err(line.to_owned()) }
     });
     watcher.finish();
 

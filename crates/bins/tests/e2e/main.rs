@@ -5,6 +5,7 @@ mod certificates;
 mod deletions;
 mod failover;
 mod fleet;
+mod freeze;
 mod installation;
 mod limits;
 mod meshctl;

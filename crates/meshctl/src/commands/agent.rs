@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use meshrelay_agent::AgentStatus;
+use meshrelay_agent::{AgentStatus, FrozenStatus};
 
 use crate::commands::get::{Format, print, second};
 use crate::{Failure, endpoint};
@@ -53,6 +53,13 @@ fn page(status: &AgentStatus) -> String {
             line("", &held.what_to_do);
         }
     }
+    for frozen in status.frozen.values() {
+        let FrozenStatus { deletions, changes, .. } = frozen;
+        let since = second(&frozen.since.to_string());
+        line("frozen", &format!("{deletions} deletions and {changes} changes since {since}"));
+        line("", &frozen.reason);
+        line("", &frozen.what_to_do);
+    }
     for problem in &status.problems {
         line("problem", problem);
     }
@@ -64,6 +71,20 @@ mod tests {
     use meshrelay_agent::HeldStatus;
 
     use super::*;
+
+    #[test]
+    fn the_page_says_what_is_kept_for_which_cluster() {
+        let frozen = FrozenStatus {
+            deletions: 2,
+            changes: 1,
+            reason: "west is away".to_owned(),
+            since: jiff::Timestamp::UNIX_EPOCH,
+            what_to_do: "start it".to_owned(),
+        };
+        let text = page(&AgentStatus { frozen: [("west".into(), frozen)].into(), ..AgentStatus::default() });
+        let expected = "frozen      2 deletions and 1 changes since 1970-01-01T00:00:00Z\n            west is away\n            start it\n";
+        assert!(text.ends_with(expected), "{text}");
+    }
 
     #[test]
     fn the_page_says_what_is_held_and_what_to_do() {

@@ -110,7 +110,7 @@ fn table(status: &Status) -> String {
         let since = |since: &Option<String>| since.as_deref().map(second).unwrap_or_default();
         let (held, since) = if let Some(held) = &cluster.held {
             advice.push(format!("{name}: {}", held.reason));
-            (format!("{} deletions", held.objects), second(&held.since))
+            (format!("{} objects", held.objects), second(&held.since))
         } else if status.waiting_for.contains(name) {
             ("translation: no input".to_owned(), since(&status.waiting_since))
         } else {
@@ -137,7 +137,9 @@ fn table(status: &Status) -> String {
     }
     if let Some(reason) = &status.deletions_held {
         let since = status.deletions_held_since.as_deref().map(second).unwrap_or_default();
-        advice.push(format!("since {since} nothing is deleted in any cluster: {reason}"));
+        advice.push(format!(
+            "since {since} what depends on a cluster that is not known completely is kept as it was: {reason}"
+        ));
     }
     if !advice.is_empty() {
         text.push('\n');
@@ -166,7 +168,7 @@ mod tests {
         let text = table(&serde_json::from_value(status).unwrap());
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[0], ["NAME", "REGISTERED", "WARM", "CONNECTED", "INPUT", "OUTPUT", "HELD", "SINCE"]);
-        assert_eq!(lines[1], ["east", "yes", "yes", "yes", "42", "7", "12", "deletions", "2026-01-02T03:04:06Z"]);
+        assert_eq!(lines[1], ["east", "yes", "yes", "yes", "42", "7", "12", "objects", "2026-01-02T03:04:06Z"]);
         assert_eq!(
             lines[2],
             ["west", "yes", "yes", "pull", "only", "0", "0", "translation:", "no", "input", "2026-01-02T03:00:00Z"]

@@ -102,6 +102,7 @@ fn table(sandbox: &Sandbox) -> String {
             if good { Cell::new(yes).fg(Color::Green) } else { Cell::new(no).fg(Color::Yellow) }
         };
         let own = usize::from(agent.held.is_some())
+            + agent.frozen.len()
             + agent.problems.len()
             + cluster.failed_objects
             + usize::from(!connected && !agent.last_error.is_empty());
@@ -121,6 +122,11 @@ fn table(sandbox: &Sandbox) -> String {
                 let fleet = sandbox.fleet.display();
                 problems.push(format!("{name}: if they are meant: meshctl approve {fleet} --cluster {name}"));
             }
+        }
+        for frozen in agent.frozen.values() {
+            let since = frozen.since.round(jiff::Unit::Second).unwrap_or(frozen.since);
+            let objects = frozen.deletions + frozen.changes;
+            problems.push(format!("{name}: {objects} objects are kept as they were since {since}: {}", frozen.reason));
         }
         if !connected && !agent.last_error.is_empty() {
             problems.push(format!("{name}: {}", agent.last_error));
@@ -142,7 +148,7 @@ fn table(sandbox: &Sandbox) -> String {
         ));
     }
     if let Some(reason) = &status.deletions_held {
-        text.push_str(&format!("nothing is deleted for now: {reason}\n"));
+        text.push_str(&format!("what depends on a cluster that is not known completely is kept as it was: {reason}\n"));
     }
     let mut unique = problems;
     unique.dedup();

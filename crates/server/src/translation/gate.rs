@@ -7,9 +7,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use meshrelay_process::readiness::Readiness;
 use meshrelay_snapshot::Name;
-use meshrelay_translate::{Gate, GateEvent, GateSettings, Inputs, Verdict, doubt, ways_out};
+use meshrelay_translate::{Gate, GateEvent, Inputs, Verdict, ways_out};
 use tokio::time::Instant;
 
+use crate::Settings;
+use crate::doubts::{Doubts, SafeModeScope};
 use crate::hub::ServerHub;
 
 /// How often the log says again what ends a halt that lasts.
@@ -23,6 +25,7 @@ pub(crate) struct SafeMode {
     hub: Arc<ServerHub>,
     readiness: Readiness,
     gate: Gate,
+    scope: SafeModeScope,
     started: Instant,
     /// The same moment, for people.
     started_at: Timestamp,
@@ -36,18 +39,19 @@ pub(super) enum Answer {
     /// Translate.
     Translate {
         inputs: Inputs,
-        /// Why nothing is deleted from the outputs.
-        doubt: Option<String>,
+        /// What the inputs lack.
+        doubts: Doubts,
     },
 }
 
 impl SafeMode {
     /// Begins with the process: so does the window of the settings.
-    pub(crate) fn new(hub: Arc<ServerHub>, settings: GateSettings, readiness: Readiness) -> Self {
+    pub(crate) fn new(hub: Arc<ServerHub>, settings: &Settings, readiness: Readiness) -> Self {
         Self {
             hub,
             readiness,
-            gate: Gate::new(settings),
+            gate: Gate::new(settings.gate()),
+            scope: settings.safe_mode_scope,
             started: Instant::now(),
             started_at: Timestamp::now(),
             told: Reminder::default(),
@@ -71,9 +75,8 @@ impl SafeMode {
                 let again = until.map_or(reminder, |until| until.min(reminder));
                 Answer::Wait(self.started.checked_add(again))
             }
-            Verdict::Translate { without } => {
-                let absent = without.first().map(|name| format!("the input of cluster {name} is not there yet"));
-                Answer::Translate { doubt: absent.or_else(|| doubt(&inputs)), inputs }
+            Verdict::Translate { .. } => {
+                Answer::Translate { doubts: Doubts::of(&inputs, &registered, self.scope), inputs }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod gate;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::gate::Answer;
+use crate::doubts::Doubts;
 use crate::hub::ServerHub;
 use crate::metrics::FindingLabels;
 use crate::state_file::StateFile;
@@ -64,9 +66,9 @@ impl TranslationLoop {
             let changed_at = *changes.borrow_and_update();
             let again_at = match safe_mode.ask() {
                 Answer::Wait(until) => until,
-                Answer::Translate { inputs, doubt } => {
+                Answer::Translate { inputs, doubts } => {
                     let begun = Instant::now();
-                    report_doubt(&hub, doubt.as_deref());
+                    report_doubts(&hub, &doubts);
                     let files = [allocations.clone(), last_accepted.clone()];
                     let outcome;
                     match tokio::task::spawn_blocking(move || translate(work, &inputs, &files)).await {
@@ -80,7 +82,7 @@ impl TranslationLoop {
                     }
                     match outcome {
                         Ok(translation) => {
-                            hub.publish(&translation.outputs, doubt.as_deref());
+                            hub.publish(&translation.outputs, &doubts);
                             reports.send_if_modified(|kept| {
                                 let newest = &translation.reports;
                                 let changed = kept.as_ref().is_none_or(|kept| !Arc::ptr_eq(kept, newest));
@@ -137,18 +139,23 @@ fn translate(
     (work, Ok(translation))
 }
 
-fn report_doubt(hub: &ServerHub, doubt: Option<&str>) {
-    if hub.status.borrow().deletions_held.as_deref() == doubt {
+fn report_doubts(hub: &ServerHub, doubts: &Doubts) {
+    let of_clusters = doubts.clusters.values().map(|doubt| doubt.reason.as_str());
+    let reasons: BTreeSet<&str> = doubts.everything.as_deref().into_iter().chain(of_clusters).collect();
+    let doubt = (!reasons.is_empty()).then(|| reasons.into_iter().collect::<Vec<_>>().join("; "));
+    if hub.status.borrow().deletions_held == doubt {
         return;
     }
-    match doubt {
-        Some(reason) => tracing::warn!(reason, "nothing is deleted from outputs for now"),
+    match &doubt {
+        Some(reason) => {
+            tracing::warn!(reason, "what depends on a cluster that is not known completely is kept for now")
+        }
         None => tracing::info!("the inputs are complete: what is no longer wanted is deleted"),
     }
     hub.status.send_modify(|status| {
         let since = status.deletions_held_since.take().unwrap_or_else(Timestamp::now);
         status.deletions_held_since = doubt.is_some().then_some(since);
-        status.deletions_held = doubt.map(str::to_owned);
+        status.deletions_held = doubt;
     });
 }
 

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use meshrelay_snapshot::{Name, Object, ObjectKey, Snapshot};
+use meshrelay_snapshot::{Name, Object, ObjectKey, Snapshot, depend_on, depends_on};
 use serde_json::Value;
 
 use crate::names;
@@ -133,8 +133,11 @@ impl ClusterOutput {
             if snapshot.get(key).is_none_or(|known| !Arc::ptr_eq(known, first)) {
                 snapshot.insert(Arc::clone(first));
             }
+            let mut before = vec![first];
             for (unit, object) in claims {
-                if let Some(object) = renamed(object, unit) {
+                let renamed = renamed(object, unit, &before);
+                before.push(object);
+                if let Some(object) = renamed {
                     let batch = (unit.kind, unit.parent.clone());
                     contested.insert(batch.clone());
                     self.renamed.entry(key.clone()).or_default().insert(batch, object.key().clone());
@@ -145,9 +148,13 @@ impl ClusterOutput {
     }
 }
 
-/// The object under a name that no other unit can have.
-fn renamed(object: &Object, unit: &UnitId) -> Option<Object> {
+/// The object under a name that no other unit can have. It has it on account of those that came before it, so it depends on
+/// what they depend on.
+fn renamed(object: &Object, unit: &UnitId, before: &[&Arc<Object>]) -> Option<Object> {
     let mut value: Value = object.value();
+    for other in before {
+        depend_on(&mut value, &unit.context.cluster, &depends_on(other));
+    }
     let parent = &unit.parent;
     let gvk = &parent.key.gvk;
     let identity = [

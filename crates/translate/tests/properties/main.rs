@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail wherever it is")]
 
+mod absence;
 mod delegation;
 mod edits;
 

@@ -3,6 +3,7 @@
 mod termination;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use meshrelay_api::istio::envoy_filter::{
     ApplyTo, ConfigObjectMatch, ConfigPatch, FilterChainMatch, FilterMatch, ListenerMatch, Patch, PatchContext,
@@ -10,7 +11,7 @@ use meshrelay_api::istio::envoy_filter::{
 };
 use meshrelay_api::istio::gateway::{Port, ServerTlsSettings, ServerTlsSettingsMode};
 use meshrelay_api::istio::{EnvoyFilter, Gateway, gateway};
-use meshrelay_snapshot::{ContentHash, Name};
+use meshrelay_snapshot::{ContentHash, Gvk, Name};
 use serde_json::{Value, json};
 
 use super::mesh_host::MeshHosts;
@@ -36,6 +37,13 @@ struct Server {
     port: EntryPort,
     hosts: BTreeMap<Name, OpenHost>,
     sources: BTreeSet<ResourceRef>,
+}
+
+impl Server {
+    /// Where the settings are by which hosts are let in. There can be too many to name them all with each host.
+    fn reads(&self) -> Arc<BTreeSet<(Name, Gvk)>> {
+        Arc::new(self.sources.iter().map(|source| (source.cluster.clone(), source.key.gvk.clone())).collect())
+    }
 }
 
 /// A host that the gateway lets in.
@@ -150,7 +158,7 @@ impl EastWestGateway {
         emission.emit(&self.context, &names::sanitize(&name), &Body::new(&spec, shapers), Extra::default());
         for (host, open) in &server.hosts {
             let shapers = self.shapers(server).with([&open.parent, &open.service]);
-            let body = Body::new(&to_local_service(host, open, server), shapers);
+            let body = Body::new(&to_local_service(host, open, server), shapers).reading([&server.reads()]);
             let identity = ["EastWestGateway", host, &point.service, &port.name, &point.namespace, cluster];
             let name = names::identified(&format!("EastWestGateway-{host}"), &identity);
             emission.emit(&self.context, &name, &body, Extra::default());

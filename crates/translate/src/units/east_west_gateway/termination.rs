@@ -94,7 +94,7 @@ impl EastWestGateway {
             if !patches.is_empty() {
                 let shapers = self.shapers(server).with([&open.parent, &open.service]);
                 let name = self.object_name(server, host, "");
-                let body = Body::new(&envoy_filter(server, patches), shapers);
+                let body = Body::new(&envoy_filter(server, patches), shapers).reading([&server.reads()]);
                 emission.emit(&self.context, &name, &body, Extra::default());
             }
         }
@@ -114,7 +114,8 @@ impl EastWestGateway {
         };
         let shapers = self.shapers(server).with([&opening.open.parent, &opening.open.service]);
         let name = self.object_name(server, opening.host, &opening.port.to_string());
-        emission.emit(&self.context, &name, &Body::new(&spec, shapers), Extra::default());
+        let body = Body::new(&spec, shapers).reading([&server.reads()]);
+        emission.emit(&self.context, &name, &body, Extra::default());
     }
 
     fn object_name(&self, server: &Server, host: &str, port: &str) -> String {

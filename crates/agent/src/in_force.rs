@@ -1,0 +1,106 @@
+//! What is in force in the cluster: the last output, and what is kept beside it while not everything is known.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use meshrelay_cluster::Cluster;
+use meshrelay_relay::Held;
+use meshrelay_snapshot::{Frozen, Name, Snapshot, freeze};
+
+use crate::held_output::HeldOutputFile;
+use crate::status::FrozenStatus;
+
+/// What is in force, here and on disk.
+pub(crate) struct InForce {
+    /// There while what is in force is not the last output.
+    file: HeldOutputFile,
+    /// As far as it is known.
+    snapshot: Option<Arc<Snapshot>>,
+    /// Whether it is all that the cluster has of us. There can be more: what was to be deleted and was not.
+    is_all: bool,
+}
+
+impl InForce {
+    /// Reads it back; `output` is the last output as it is on disk.
+    pub(crate) fn load(state_directory: &Path, cluster: &Name, output: Option<&Held>) -> Self {
+        let file = HeldOutputFile::in_force(state_directory, cluster.clone());
+        let snapshot = match file.load() {
+            Ok(Some(in_force)) => Some(Arc::clone(in_force.visible())),
+            Ok(None) => output.map(|output| Arc::clone(output.visible())),
+            Err(error) => {
+                tracing::warn!(%error, "what is in force cannot be read back; the cluster itself is looked at");
+                None
+            }
+        };
+        Self { file, snapshot, is_all: false }
+    }
+
+    /// What is in force after an output, on disk before anything of it is applied. An error says why that is not known:
+    /// then nothing may be deleted.
+    pub(crate) async fn follow(&mut self, output: &Held, cluster: &impl Cluster) -> Result<Frozen, String> {
+        let wanted = output.visible();
+        let in_doubt = !wanted.meta().doubts.is_empty() || wanted.meta().any_doubt().is_some();
+        if in_doubt && !self.is_all {
+            let mut all = Snapshot::clone(&cluster.current().await.map_err(|error| error.to_string())?);
+            self.snapshot.iter().flat_map(|known| known.iter()).for_each(|object| drop(all.insert(Arc::clone(object))));
+            self.snapshot = Some(Arc::new(all));
+        }
+        let before = self.snapshot.take().unwrap_or_default();
+        let frozen = freeze(&before, wanted, cluster.name());
+        self.snapshot = Some(Arc::new(frozen.in_force.clone()));
+        Ok(frozen)
+    }
+
+    /// It was applied, and whether all deletions were carried out.
+    pub(crate) fn applied(&mut self, is_all: bool) {
+        self.is_all = is_all;
+    }
+
+    /// Keeps it on disk. Before the output itself: an agent that dies in between repeats the step from either.
+    pub(crate) async fn keep(&self, output: &Held) -> std::io::Result<()> {
+        let Some(in_force) = self.snapshot.clone().filter(|in_force| **in_force != **output.visible()) else {
+            return Ok(());
+        };
+        let (file, held) = (self.file.clone(), Held::restored(in_force, output.version()));
+        blocking(move || file.store(&held)).await
+    }
+
+    /// Removes what is on disk, once the output that is there is in force as it is.
+    pub(crate) async fn forget(&self, output: &Held) -> std::io::Result<()> {
+        if self.snapshot.as_ref().is_none_or(|in_force| **in_force != **output.visible()) {
+            return Ok(());
+        }
+        let file = self.file.clone();
+        blocking(move || file.remove()).await
+    }
+}
+
+async fn blocking(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> std::io::Result<()> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}
+
+/// What to tell about what is kept, by the cluster that it waits for.
+pub(crate) fn describe(
+    frozen: &Frozen,
+    before: &BTreeMap<Name, FrozenStatus>,
+    now: Timestamp,
+) -> BTreeMap<Name, FrozenStatus> {
+    let mut described: BTreeMap<Name, FrozenStatus> = BTreeMap::new();
+    for kept in frozen.kept.values() {
+        let Some(cluster) = &kept.because else { continue };
+        let entry = described.entry(cluster.clone()).or_insert_with(|| FrozenStatus {
+            deletions: 0,
+            changes: 0,
+            reason: kept.reason.clone(),
+            since: before.get(cluster).map_or(now, |before| before.since),
+            what_to_do: format!(
+                "it goes on by itself once all of cluster {cluster} is known again: look at its agent; if the cluster is \
+                 gone for good, delete its KubernetesCluster"
+            ),
+        });
+        *(if kept.changed { &mut entry.changes } else { &mut entry.deletions }) += 1;
+    }
+    described
+}
