@@ -11,12 +11,13 @@ use serde_json::Value;
 const PURE: [&str; 3] = ["api", "snapshot", "translate"];
 
 /// All that the pure crates may take from others, directly, with what for.
-const PURE_MAY_USE: [(&str, &str); 14] = [
+const PURE_MAY_USE: [(&str, &str); 15] = [
     ("base64", "bytes fields of the protobuf JSON form"),
     ("blake3", "content hashes, digests, fingerprints"),
     ("internment", "names, which repeat thousands of times"),
     ("jiff", "timestamps as values; the crate's clock is not asked"),
     ("md-5", "names that users know from the original"),
+    ("parking_lot", "the table of texts that objects share, as names are shared"),
     ("rayon", "parents, which do not depend on each other, on all processors"),
     ("regex", "matchers that users write"),
     ("schemars", "schemas of custom resource definitions"),

@@ -183,7 +183,12 @@ impl ParentInput for ServiceAccess {
             }
         }
         if !self.peers.is_empty() {
+            // Whether anything is said at all depends on who is let in.
+            let sources = self.rulings.iter().flat_map(|ruling| ruling.sources.iter());
+            let sources = sources.map(|source| (source.cluster.clone(), source.key.gvk.clone())).collect();
+            let callers = self.rulings.iter().map(|ruling| ruling.effect.reads());
             let body = Body::new(&self.peers.object(labels), own.with(&self.peers.sources));
+            let body = body.reading(callers.chain([&Arc::new(sources)]));
             emission.emit(&self.context, &settings_name, &body, Extra::default());
         }
         emission.finish()
