@@ -15,7 +15,7 @@ use meshrelay_process::{VERSION, admin};
 use meshrelay_relay::Limits;
 use meshrelay_relay::grpc::{RelayHandle, RelayService, ServerSettings, tune_server};
 use meshrelay_snapshot::Name;
-use meshrelay_store::RedisStore;
+use meshrelay_store::{RedisStore, SnapshotStore};
 use meshrelay_translate::{Allocations, LastAccepted, Options, Translator};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -31,6 +31,7 @@ use crate::hub::ServerHub;
 use crate::inputs::Inputs;
 use crate::metrics::TrafficCollector;
 use crate::registrar::ServerRegistrar;
+use crate::replicas::{self, Rebalancing, Replicas};
 use crate::sharing::Sharing;
 use crate::state_file::StateFile;
 use crate::translation::{ALLOCATIONS_FILE, LAST_ACCEPTED_FILE, SafeMode, TranslationLoop};
@@ -126,12 +127,16 @@ impl Server {
                 Some(live.config)
             }
         };
-        let replica = format!("{}-{:08x}", std::process::id(), rand::rng().random::<u32>());
+        let named = settings.replica_name.clone().unwrap_or_else(|| std::process::id().to_string());
+        let replica = format!("{named}-{:08x}", rand::rng().random::<u32>());
+        let mut store: Option<Arc<dyn SnapshotStore>> = None;
         if let Some(redis) = settings.redis.clone() {
-            let store = Arc::new(RedisStore::start(redis, &settings.management_cluster)?);
-            let sharing = Sharing::new(store, Arc::clone(&inputs), metrics.clone(), &*replica);
+            let redis: Arc<dyn SnapshotStore> = Arc::new(RedisStore::start(redis, &settings.management_cluster)?);
+            let sharing = Sharing::new(Arc::clone(&redis), Arc::clone(&inputs), metrics.clone(), &*replica);
             tasks.spawn(sharing.run(stop.clone()));
+            store = Some(redis);
         }
+        status.send_modify(|status| status.replica.clone_from(&replica));
         let hub = Arc::new(ServerHub {
             inputs: Arc::clone(&inputs),
             outputs: Mutex::new(BTreeMap::new()),
@@ -139,13 +144,14 @@ impl Server {
             metrics: metrics.clone(),
             tls_mode: settings.tls_mode,
             pki: registrar.clone(),
+            rebalancing: store.as_ref().map(|_| Arc::new(Rebalancing::new(settings.rebalance.clone()))),
             warm_file: Mutex::new((warm_file, warm)),
         });
         let service = RelayService::new(
             ServerRegistrar { inputs, pki: registrar },
             Arc::clone(&hub),
             ServerSettings {
-                instance: replica,
+                instance: replica.clone(),
                 software_version: VERSION.to_owned(),
                 require_certificate: matches!(settings.tls_mode, TlsMode::Mtls | TlsMode::OwnCertificates),
                 limits: Limits { object_bytes: settings.max_object_bytes, ..Limits::default() },
@@ -196,8 +202,12 @@ impl Server {
         let last_accepted: LastAccepted = last_accepted_file.load()?;
         let options = Options { admin_namespace: settings.namespace.clone(), ..Options::default() };
         let (reports, newest_reports) = watch::channel(None);
+        let leader = match store {
+            Some(store) => Replicas { store, replica, hub: Arc::clone(&hub) }.start(&relay, &tasks, &stop),
+            None => replicas::alone(&hub),
+        };
         if let Some(path) = settings.reports_file.clone() {
-            tasks.spawn(reports_file::keep(path, newest_reports));
+            tasks.spawn(reports_file::keep(path, newest_reports, leader));
         }
         let translation = TranslationLoop {
             safe_mode: SafeMode::new(Arc::clone(&hub), &settings, readiness.clone()),

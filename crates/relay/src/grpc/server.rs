@@ -102,6 +102,13 @@ impl RelayHandle {
         }
     }
 
+    /// Asks the agent of a cluster to connect to another replica.
+    pub fn drain_cluster(&self, cluster: &str, message: &str) {
+        for stream in self.streams.presence.lock().streams_of(cluster) {
+            stream.send_replace(Control::Drain(message.to_owned()));
+        }
+    }
+
     /// Number of open streams.
     pub fn open_streams(&self) -> usize {
         self.streams.presence.lock().streams().count()
