@@ -41,6 +41,15 @@ pub(crate) struct Known {
     pub(crate) input: Option<(u64, usize)>,
 }
 
+/// What there is for a translation, all as of one moment.
+pub(crate) struct Picture {
+    /// What the gate has to know of each registered cluster.
+    pub(crate) registered: BTreeMap<Name, Registered>,
+    pub(crate) inputs: TranslationInputs,
+    /// Versions of the inputs that agents sent.
+    pub(crate) versions: BTreeMap<Name, u64>,
+}
+
 impl Inputs {
     pub(crate) fn new(management: Name, warm: WarmClusters) -> Self {
         let state = Mutex::new(State { warm, ..State::default() });
@@ -81,6 +90,11 @@ impl Inputs {
             self.registrations.send_replace(());
         }
         removed
+    }
+
+    /// Has everything looked at again, though no input changed.
+    pub(crate) fn look_again(&self) {
+        self.changed.send_replace(Instant::now());
     }
 
     /// What is known of every registered cluster, for its status.
@@ -181,17 +195,18 @@ impl Inputs {
         self.registrations.subscribe()
     }
 
-    /// The inputs for a translation with what the gate has to know, both as of one moment; `None` before the management
-    /// cluster was read.
+    /// What there is for a translation; `None` before the management cluster was read.
     ///
     /// The management cluster's own view stands in until its agent, if it has one, has sent an input.
-    pub(crate) fn for_translation(&self) -> Option<(BTreeMap<Name, Registered>, TranslationInputs)> {
+    pub(crate) fn for_translation(&self) -> Option<Picture> {
         let state = self.state.lock();
         let local = Arc::clone(state.local.as_ref()?);
+        let versions = state.held.iter().map(|(name, held)| (name.clone(), held.version())).collect();
         let mut clusters: BTreeMap<Name, Arc<Snapshot>> =
             state.held.iter().map(|(name, held)| (name.clone(), Arc::clone(held.visible()))).collect();
         clusters.entry(self.management.clone()).or_insert(local);
-        Some((state.describe(), TranslationInputs { management_cluster: self.management.clone(), clusters }))
+        let inputs = TranslationInputs { management_cluster: self.management.clone(), clusters };
+        Some(Picture { registered: state.describe(), inputs, versions })
     }
 }
 

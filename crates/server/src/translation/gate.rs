@@ -1,6 +1,6 @@
 //! Safe mode of a running server: asks the gate, and says what it answers in log, status and readiness.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::Settings;
 use crate::doubts::{Doubts, SafeModeScope};
 use crate::hub::ServerHub;
+use crate::inputs::Picture;
 
 /// How often the log says again what ends a halt that lasts.
 const REMINDER: Duration = Duration::from_secs(300);
@@ -39,6 +40,8 @@ pub(super) enum Answer {
     /// Translate.
     Translate {
         inputs: Inputs,
+        /// Versions of the inputs.
+        versions: BTreeMap<Name, u64>,
         /// What the inputs lack.
         doubts: Doubts,
     },
@@ -63,7 +66,9 @@ impl SafeMode {
         // What other replicas told, as far as nobody has noted and shown it yet.
         self.hub.keep_warm();
         self.hub.show_known();
-        let Some((registered, inputs)) = self.hub.inputs.for_translation() else { return Answer::Wait(None) };
+        let Some(Picture { registered, inputs, versions }) = self.hub.inputs.for_translation() else {
+            return Answer::Wait(None);
+        };
         let now = self.started.elapsed();
         self.gate.on(GateEvent::Time(now));
         self.gate.follow(&registered);
@@ -76,7 +81,7 @@ impl SafeMode {
                 Answer::Wait(self.started.checked_add(again))
             }
             Verdict::Translate { .. } => {
-                Answer::Translate { doubts: Doubts::of(&inputs, &registered, self.scope), inputs }
+                Answer::Translate { doubts: Doubts::of(&inputs, &registered, self.scope), inputs, versions }
             }
         }
     }
