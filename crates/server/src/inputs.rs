@@ -27,6 +27,8 @@ struct State {
     registered: BTreeMap<Name, Registration>,
     warm: WarmClusters,
     held: BTreeMap<Name, Held>,
+    /// There is a store, and what is in it was not read yet.
+    store_unread: bool,
     /// Clusters of which the store lacks what we hold, or that are gone.
     unshared: BTreeSet<Name>,
 }
@@ -48,6 +50,8 @@ pub(crate) struct Picture {
     pub(crate) inputs: TranslationInputs,
     /// Versions of the inputs that agents sent.
     pub(crate) versions: BTreeMap<Name, u64>,
+    /// What other replicas know was not read yet.
+    pub(crate) store_unread: bool,
 }
 
 impl Inputs {
@@ -166,9 +170,32 @@ impl Inputs {
     /// Clusters that have sent a snapshot to some replica, and when. Of two times the earlier one is right.
     pub(crate) fn add_warm(&self, more: WarmClusters) {
         let mut state = self.state.lock();
+        let before = state.warm.len();
         for (cluster, since) in more {
             let known = state.warm.entry(cluster).or_insert(since);
             *known = since.min(*known);
+        }
+        let is_news = state.warm.len() > before;
+        drop(state);
+        if is_news {
+            self.look_again();
+        }
+    }
+
+    /// There is a store, whose content is not known yet.
+    pub(crate) fn expect_store(&self) {
+        self.state.lock().store_unread = true;
+    }
+
+    /// Whether it is known which clusters are registered, so that what the store has of them can be taken over.
+    pub(crate) fn knows_registered(&self) -> bool {
+        self.state.lock().local.is_some()
+    }
+
+    /// All that the store has of registered clusters was taken over.
+    pub(crate) fn store_is_read(&self) {
+        if std::mem::take(&mut self.state.lock().store_unread) {
+            self.look_again();
         }
     }
 
@@ -206,7 +233,7 @@ impl Inputs {
             state.held.iter().map(|(name, held)| (name.clone(), Arc::clone(held.visible()))).collect();
         clusters.entry(self.management.clone()).or_insert(local);
         let inputs = TranslationInputs { management_cluster: self.management.clone(), clusters };
-        Some(Picture { registered: state.describe(), inputs, versions })
+        Some(Picture { registered: state.describe(), inputs, versions, store_unread: state.store_unread })
     }
 }
 
