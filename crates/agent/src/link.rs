@@ -59,19 +59,7 @@ impl Link {
         let servers = Servers::new(addresses.len(), seed);
         let state = Mutex::new(State { servers, open: None, connections: 0, last: None });
         let (connecting, changed, started) = (tokio::sync::Mutex::default(), Notify::new(), Instant::now());
-        Self {
-            addresses,
-            dial,
-            client,
-            takeover,
-            metrics,
-            status,
-            stop,
-            started,
-            state,
-            connecting,
-            changed,
-        }
+        Self { addresses, dial, client, takeover, metrics, status, stop, started, state, connecting, changed }
     }
 
     /// Asks the servers that are preferred to the connected one how they are, and returns when one is well, until stopped.

@@ -135,7 +135,8 @@ impl Sharing {
     async fn share_warm(&self, gone: Option<&Name>) -> Result<(), StoreError> {
         let mut shared = self.store.document(WARM).await?;
         loop {
-            let theirs = shared.as_ref().map(|document| warm_in(&document.value, self.inputs.clock.now())).unwrap_or_default();
+            let theirs =
+                shared.as_ref().map(|document| warm_in(&document.value, self.inputs.clock.now())).unwrap_or_default();
             let mut all = theirs.clone();
             all.retain(|name, _| Some(name) != gone);
             self.inputs.add_warm(all.clone());
@@ -350,7 +351,8 @@ mod tests {
         let mut cursor = Cursor::default();
         let mut see = async |clusters: usize| loop {
             let heads = store.heads().await.unwrap();
-            let warm = store.document(WARM).await.unwrap().map(|warm| warm_in(&warm.value, time(0))).unwrap_or_default();
+            let warm =
+                store.document(WARM).await.unwrap().map(|warm| warm_in(&warm.value, time(0))).unwrap_or_default();
             if (heads.len(), warm.len()) == (clusters, clusters) {
                 return;
             }

@@ -447,7 +447,10 @@ impl<R: Registrar, H: Hub> Transport for RelayService<R, H> {
         frames: mpsc::Receiver<proto::Frame>,
     ) -> BoxFuture<'static, Result<Frames, Status>> {
         let shared = Arc::clone(&self.shared);
-        async move { shared.open(direction, (Peer::default(), call.token), ReceiverStream::new(frames).map(Ok).boxed()).await }.boxed()
+        async move {
+            shared.open(direction, (Peer::default(), call.token), ReceiverStream::new(frames).map(Ok).boxed()).await
+        }
+        .boxed()
     }
 
     fn check(&self, call: Call, hello: proto::Hello) -> BoxFuture<'static, Result<(), Status>> {
