@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use meshrelay_cluster::Cluster;
+use meshrelay_process::machine;
 use meshrelay_relay::Held;
 use meshrelay_snapshot::{Frozen, Name, Snapshot, freeze, is_doubtful};
 
@@ -80,7 +81,7 @@ impl InForce {
 }
 
 async fn blocking(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> std::io::Result<()> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    machine::blocking(work).await.flatten()
 }
 
 /// What to tell about what is kept, by the cluster that it waits for.

@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use meshrelay_pki::tls::TlsMode;
 use meshrelay_relay::grpc::{Caller, Hub, Notice};
 use meshrelay_relay::{Direction, End, Held, Outcome, Refusal, RefusalReason};
@@ -169,7 +168,7 @@ impl Hub for ServerHub {
         let mut file = self.warm_file.lock();
         let mut warm = self.inputs.warm();
         let is_first = self.inputs.is_registered(cluster) && !warm.contains_key(cluster);
-        let since = *warm.entry(cluster.clone()).or_insert_with(Timestamp::now);
+        let since = *warm.entry(cluster.clone()).or_insert_with(|| self.inputs.clock.now());
         if is_first {
             // On disk before anything is made from it: a server that dies in between waits for this cluster.
             self.store_warm(&mut file, warm);
@@ -195,7 +194,7 @@ impl Hub for ServerHub {
                 self.update(cluster, |status| {
                     set(status, true);
                     status.agent_version = hello.software_version;
-                    status.connected_at = Some(Timestamp::now());
+                    status.connected_at = Some(self.inputs.clock.now());
                     status.last_error.clear();
                 });
             }
@@ -233,7 +232,7 @@ impl Hub for ServerHub {
                     self.inputs.look_again();
                 }
                 self.update(cluster, |status| {
-                    let since = status.held.take().map_or_else(Timestamp::now, |before| before.since);
+                    let since = status.held.take().map_or_else(|| self.inputs.clock.now(), |before| before.since);
                     status.held = held.map(|(objects, reason)| HeldDeletions { objects, reason, since });
                     let newest = output.borrow().as_ref().map(|output| output.digest());
                     status.applied_digest = Some(report.digest);

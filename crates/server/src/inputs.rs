@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use meshrelay_process::machine::Clock;
 use meshrelay_relay::Held;
 use meshrelay_snapshot::{Name, Snapshot};
 use meshrelay_translate::{Inputs as TranslationInputs, Registered};
@@ -13,6 +14,7 @@ use crate::warm::{Registration, WarmClusters};
 
 /// The newest input of every cluster, and which clusters there are.
 pub(crate) struct Inputs {
+    pub(crate) clock: Clock,
     management: Name,
     state: Mutex<State>,
     changed: watch::Sender<Instant>,
@@ -58,7 +60,13 @@ impl Inputs {
     pub(crate) fn new(management: Name, warm: WarmClusters) -> Self {
         let state = Mutex::new(State { warm, ..State::default() });
         let changed = watch::Sender::new(Instant::now());
-        Self { management, state, changed, unshared: watch::Sender::new(()), registrations: watch::Sender::new(()) }
+        let (unshared, registrations) = (watch::Sender::new(()), watch::Sender::new(()));
+        Self { clock: Clock::default(), management, state, changed, unshared, registrations }
+    }
+
+    /// With another clock than the machine's.
+    pub(crate) fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// When an input or the set of clusters changed last.
@@ -157,7 +165,7 @@ impl Inputs {
             return;
         }
         state.held.insert(cluster.clone(), input);
-        state.warm.entry(cluster.clone()).or_insert_with(Timestamp::now);
+        state.warm.entry(cluster.clone()).or_insert_with(|| self.clock.now());
         drop(state);
         self.changed.send_replace(Instant::now());
     }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use meshrelay_relay::Held;
@@ -15,6 +15,7 @@ use meshrelay_store::{
 };
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Metrics;
@@ -135,7 +136,8 @@ impl Sharing {
     async fn share_warm(&self, gone: Option<&Name>) -> Result<(), StoreError> {
         let mut shared = self.store.document(WARM).await?;
         loop {
-            let theirs = shared.as_ref().map(|document| warm_in(&document.value)).unwrap_or_default();
+            let theirs =
+                shared.as_ref().map(|document| warm_in(&document.value, self.inputs.clock.now())).unwrap_or_default();
             let mut all = theirs.clone();
             all.retain(|name, _| Some(name) != gone);
             self.inputs.add_warm(all.clone());
@@ -174,6 +176,7 @@ impl Sharing {
                 }
             };
             tokio::select! {
+                biased;
                 done = step => match done {
                     Ok(next) => cursor = next,
                     Err(error) => {
@@ -241,8 +244,8 @@ impl Sharing {
     }
 }
 
-fn warm_in(value: &Value) -> WarmClusters {
-    warm::shared(value, Timestamp::now())
+fn warm_in(value: &Value, now: Timestamp) -> WarmClusters {
+    warm::shared(value, now)
 }
 
 /// Whether what the store has is older than what we hold.
@@ -373,7 +376,8 @@ mod tests {
         let mut cursor = Cursor::default();
         let mut see = async |clusters: usize| loop {
             let heads = store.heads().await.unwrap();
-            let warm = store.document(WARM).await.unwrap().map(|warm| warm_in(&warm.value)).unwrap_or_default();
+            let warm =
+                store.document(WARM).await.unwrap().map(|warm| warm_in(&warm.value, time(0))).unwrap_or_default();
             if (heads.len(), warm.len()) == (clusters, clusters) {
                 return;
             }

@@ -57,13 +57,14 @@ pub(super) enum Answer {
 impl SafeMode {
     /// Begins with the process: so does the window of the settings.
     pub(crate) fn new(hub: Arc<ServerHub>, settings: &Settings, readiness: Readiness) -> Self {
+        let started_at = hub.inputs.clock.now();
         Self {
             hub,
             readiness,
             gate: Gate::new(settings.gate()),
             scope: settings.safe_mode_scope,
             started: Instant::now(),
-            started_at: Timestamp::now(),
+            started_at,
             told: Reminder::default(),
         }
     }
