@@ -3,22 +3,20 @@ use std::fs;
 use jiff::{SignedDuration, Timestamp};
 use meshrelay_pki::authority::DEFAULT_ROOT_VALIDITY;
 use meshrelay_pki::{AgentState, Authority, ClusterName, check_csr};
+use meshrelay_testbed::{Agent, Fleet, TOKEN_FILE, Watcher, install, wait_for};
 
-use crate::fleet::{Fleet, TOKEN_FILE};
-use crate::installation::{Agent, install};
-use crate::wait::wait_for;
-use crate::watcher::Watcher;
+use crate::PROGRAMS;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 #[test]
 fn the_certificate_of_another_cluster_is_refused() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (server, [_one, mut two]) = install(&fleet);
     let watcher = Watcher::over(&fleet, &["cluster1", "cluster2"]);
     two.process.kill();
     fs::remove_dir_all(fleet.state("cluster2")).unwrap();
-    crate::fleet::copy(&fleet.state("cluster1"), &fleet.state("cluster2"));
+    meshrelay_testbed::copy(&fleet.state("cluster1"), &fleet.state("cluster2"));
     two = Agent::start(&fleet, "cluster2", server.relay, &[]);
     server.wait_until_refused(&two, "MR0206", "foreign_certificate");
     let told = two.process.line(&["MR0206"]);
@@ -30,7 +28,7 @@ fn the_certificate_of_another_cluster_is_refused() {
 
 #[test]
 fn an_agent_that_was_away_past_the_end_of_its_certificate_comes_back() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (server, [_one, mut two]) = install(&fleet);
     let watcher = Watcher::over(&fleet, &["cluster1", "cluster2"]);
     two.process.kill();
@@ -63,7 +61,7 @@ fn an_agent_that_was_away_past_the_end_of_its_certificate_comes_back() {
 
 #[test]
 fn an_agent_that_does_not_know_the_authority_of_the_server_does_not_connect() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (server, [_one, mut two]) = install(&fleet);
     let watcher = Watcher::over(&fleet, &["cluster1", "cluster2"]);
     two.process.kill();
@@ -85,7 +83,7 @@ fn an_agent_that_does_not_know_the_authority_of_the_server_does_not_connect() {
 
 #[test]
 fn agents_get_into_a_server_that_was_installed_anew() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (mut server, agents) = install(&fleet);
     let watcher = Watcher::over(&fleet, &["cluster1", "cluster2"]);
     let before = fleet.secret("server", TOKEN_FILE);
@@ -108,7 +106,7 @@ fn agents_get_into_a_server_that_was_installed_anew() {
 
 #[test]
 fn a_certificate_that_is_due_is_renewed_without_a_break() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (server, [_one, mut two]) = install(&fleet);
     let watcher = Watcher::over(&fleet, &["cluster1", "cluster2"]);
     two.process.kill();

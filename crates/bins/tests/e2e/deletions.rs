@@ -1,11 +1,8 @@
+use meshrelay_testbed::{Agent, Endpoints, Fleet, Watcher, difference, install, wait_for};
 use serde_json::Value;
 
-use crate::fleet::{Fleet, difference};
-use crate::installation::{Agent, Endpoints, install};
-use crate::process::meshctl;
+use crate::PROGRAMS;
 use crate::restarts::external_services;
-use crate::wait::wait_for;
-use crate::watcher::Watcher;
 
 /// Far more than a third of what the example generates.
 const SERVICES: usize = 40;
@@ -36,7 +33,7 @@ fn wait_until_held(agent: &Agent) -> Value {
 
 #[test]
 fn an_output_that_takes_much_away_waits_for_approval_over_restarts() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (mut server, [mut one, _two]) = install(&fleet);
     fleet.write("cluster1/many.yaml", &external_services(SERVICES));
     fleet.wait_until_converged();
@@ -65,7 +62,7 @@ fn an_output_that_takes_much_away_waits_for_approval_over_restarts() {
     fleet.wait_for_shifted_traffic(55);
     assert_eq!((wait_until_held(&one)["since"].clone(), applied(&fleet)), (held["since"].clone(), many));
     wait_for("what the server knows of it", || {
-        let answer = meshctl(&["get", "clusters", "--server", &server.endpoints.url()]);
+        let answer = PROGRAMS.meshctl(&["get", "clusters", "--server", &server.endpoints.url()]);
         let line = answer.stdout.lines().find(|line| line.starts_with(" cluster1") || line.starts_with("cluster1"));
         let line = line.ok_or_else(|| format!("{}{}", answer.stdout, answer.stderr))?;
         if line.contains(&format!("{many} objects")) { Ok(()) } else { Err(line.to_owned()) }
@@ -76,9 +73,9 @@ fn an_output_that_takes_much_away_waits_for_approval_over_restarts() {
     let approve = |further: &[&str]| {
         let mut arguments = vec!["approve", "--cluster", "cluster1", "--state-directory", state.to_str().unwrap()];
         arguments.extend(further);
-        meshctl(&arguments)
+        PROGRAMS.meshctl(&arguments)
     };
-    let page = meshctl(&["agent", "status", "--agent", &one.endpoints.url()]);
+    let page = PROGRAMS.meshctl(&["agent", "status", "--agent", &one.endpoints.url()]);
     assert!(page.code == 0 && page.stdout.contains("meshctl approve --cluster cluster1"), "{}", page.stdout);
     let dry = approve(&["--dry-run"]);
     assert_eq!((dry.code, dry.stdout.lines().count()), (0, many), "{}", dry.stderr);
@@ -98,15 +95,20 @@ fn an_output_that_takes_much_away_waits_for_approval_over_restarts() {
 
 #[test]
 fn an_approval_of_an_agent_that_is_down_is_carried_out_when_it_is_back() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (server, [mut one, _two]) = install(&fleet);
     fleet.write("cluster1/many.yaml", &external_services(SERVICES));
     fleet.wait_until_converged();
     std::fs::remove_file(fleet.folder().join("cluster1/many.yaml")).unwrap();
     wait_until_held(&one);
     one.process.kill();
-    let answer =
-        meshctl(&["approve", "--cluster", "cluster1", "--state-directory", fleet.state("cluster1").to_str().unwrap()]);
+    let answer = PROGRAMS.meshctl(&[
+        "approve",
+        "--cluster",
+        "cluster1",
+        "--state-directory",
+        fleet.state("cluster1").to_str().unwrap(),
+    ]);
     assert_eq!(answer.code, 0, "{}", answer.stderr);
     assert!(applied(&fleet) >= SERVICES);
     let _one = Agent::start(&fleet, "cluster1", server.relay, &[]);
@@ -115,7 +117,7 @@ fn an_approval_of_an_agent_that_is_down_is_carried_out_when_it_is_back() {
 
 #[test]
 fn an_agent_that_lost_what_it_kept_does_not_take_its_first_output_for_all_there_is() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (server, [mut one, _two]) = install(&fleet);
     fleet.write("cluster1/many.yaml", &external_services(SERVICES));
     fleet.wait_until_converged();
@@ -143,7 +145,7 @@ fn an_agent_that_lost_what_it_kept_does_not_take_its_first_output_for_all_there_
 
 #[test]
 fn a_hold_ends_by_itself_when_the_objects_are_wanted_again_or_the_brake_is_off() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (server, [mut one, _two]) = install(&fleet);
     fleet.write("cluster1/many.yaml", &external_services(SERVICES));
     fleet.wait_until_converged();

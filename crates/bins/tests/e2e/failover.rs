@@ -1,8 +1,6 @@
-use crate::fleet::{Fleet, WORKLOAD_CLUSTERS, copy};
-use crate::installation::{Agent, Server};
-use crate::proxy::Proxy;
-use crate::wait::wait_for;
-use crate::watcher::Watcher;
+use meshrelay_testbed::{Agent, Fleet, Proxy, Server, WORKLOAD_CLUSTERS, Watcher, copy, wait_for};
+
+use crate::PROGRAMS;
 
 /// Two management planes over the same resources, with the same authority; the agents prefer the first.
 struct Planes {
@@ -49,7 +47,7 @@ impl Planes {
 
 #[test]
 fn agents_go_over_to_the_next_server_and_come_back_and_nothing_disappears() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let mut planes = install(&fleet, &[]);
     let watcher = Watcher::over(&fleet, &WORKLOAD_CLUSTERS);
     assert_eq!(planes.two.endpoints.metric("relay_push_clients_connected{cluster=\"cluster1\"}"), None);
@@ -77,7 +75,7 @@ fn agents_go_over_to_the_next_server_and_come_back_and_nothing_disappears() {
 
 #[test]
 fn agents_leave_a_server_that_stops_before_it_is_gone() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let mut planes = install(&fleet, &[]);
     let watcher = Watcher::over(&fleet, &WORKLOAD_CLUSTERS);
     planes.one.process.signal("TERM");
@@ -90,7 +88,7 @@ fn agents_leave_a_server_that_stops_before_it_is_gone() {
 
 #[test]
 fn a_server_that_falls_silent_is_left_although_its_connection_stands() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let one = Server::start(&fleet);
     for cluster in WORKLOAD_CLUSTERS {
         fleet.bootstrap(cluster);
@@ -109,7 +107,7 @@ fn a_server_that_falls_silent_is_left_although_its_connection_stands() {
 
 #[test]
 fn a_server_that_takes_over_is_not_believed_at_once_about_what_is_gone() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     // As long as it takes to see that nothing goes, and short enough to see that it does.
     let mut planes = install(&fleet, &["--takeover-window", "15"]);
     let route =
@@ -124,6 +122,6 @@ fn a_server_that_takes_over_is_not_believed_at_once_about_what_is_gone() {
     planes.agents[0].process.line(&["deletions are held", "took over"]);
     watcher.finish();
     let expected = fleet.expected().remove("cluster1").unwrap();
-    wait_for("the end of the window", || crate::fleet::difference(&expected, &fleet.applied("cluster1")));
+    wait_for("the end of the window", || meshrelay_testbed::difference(&expected, &fleet.applied("cluster1")));
     planes.agents[0].endpoints.wait_for_metric("meshrelay_agent_deletions_held{reason=\"incomplete\"}", |n| n == 0.0);
 }

@@ -1,11 +1,9 @@
 use std::fs;
 
+use meshrelay_testbed::{Agent, Endpoints, Files, Fleet, Server, Watcher, wait_for};
 use serde_json::Value;
 
-use crate::fleet::{Files, Fleet};
-use crate::installation::{Agent, Endpoints, Server};
-use crate::wait::wait_for;
-use crate::watcher::Watcher;
+use crate::PROGRAMS;
 
 const SCOPE: [&str; 2] = ["--safe-mode-scope", "dependents"];
 
@@ -16,7 +14,7 @@ const METRIC: &str = "meshrelay_agent_frozen_objects{cluster=\"cluster3\"}";
 
 /// The example with a third cluster that is like the second one.
 fn three_clusters() -> Fleet {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let third = |text: &str| text.replace("cluster2", "cluster3").replace("203.0.113.2", "203.0.113.3");
     fs::create_dir(fleet.folder().join("cluster3")).unwrap();
     for file in ["bookinfo.yaml", "gateways.yaml", "istio.yaml", "namespaces.yaml", "nodes.yaml"] {

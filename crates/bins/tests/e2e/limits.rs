@@ -1,13 +1,13 @@
-use crate::fleet::{Fleet, WORKLOAD_CLUSTERS};
-use crate::installation::install;
-use crate::watcher::Watcher;
+use meshrelay_testbed::{Fleet, WORKLOAD_CLUSTERS, Watcher, install};
+
+use crate::PROGRAMS;
 
 /// More than the 2 MiB that an object may have.
 const TOO_MUCH: usize = 3 * 1024 * 1024;
 
 #[test]
 fn an_object_over_the_limit_is_left_out_and_the_rest_goes_through() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (server, [one, _two]) = install(&fleet);
     let watcher = Watcher::over(&fleet, &WORKLOAD_CLUSTERS);
     let theirs = "meshrelay_agent_withheld_objects";

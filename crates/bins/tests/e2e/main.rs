@@ -1,25 +1,23 @@
 //! The three programs as processes, over real sockets, with real files.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking, and says why")]
 
+use meshrelay_testbed::{Programs, programs};
+
 mod certificates;
 mod deletions;
 mod failover;
-mod fleet;
 mod freeze;
-mod installation;
 mod limits;
 mod meshctl;
 mod modes;
 mod monitoring;
 mod operations;
-mod process;
 mod prometheus;
-mod proxy;
-mod redis;
 mod registration;
 mod replicas;
 mod restarts;
 mod safe_mode;
 mod sandbox;
-mod wait;
-mod watcher;
+
+/// The programs under test.
+const PROGRAMS: Programs = programs!();

@@ -1,19 +1,20 @@
 use std::fs;
 
-use crate::fleet::{Fleet, WORKLOAD_CLUSTERS, difference, yaml_files};
-use crate::process::{command, meshctl, run};
+use meshrelay_testbed::{Fleet, WORKLOAD_CLUSTERS, command, difference, run, yaml_files};
+
+use crate::PROGRAMS;
 
 const ANY_PORT: [&str; 2] = ["--relay-address", "127.0.0.1:0"];
 
 #[test]
 fn the_sandbox_applies_what_translate_writes() {
-    let fleet = Fleet::bookinfo();
-    let answer = meshctl(&["sandbox", fleet.argument(), "--once", ANY_PORT[0], ANY_PORT[1]]);
+    let fleet = Fleet::bookinfo(PROGRAMS);
+    let answer = PROGRAMS.meshctl(&["sandbox", fleet.argument(), "--once", ANY_PORT[0], ANY_PORT[1]]);
     assert_eq!(answer.code, 0, "{}", answer.stderr);
     assert!(answer.stdout.contains("no problems"), "{}", answer.stdout);
     let out = tempfile::tempdir().unwrap();
     let out = out.path().to_str().unwrap();
-    let answer = meshctl(&["translate", fleet.argument(), "-o", out]);
+    let answer = PROGRAMS.meshctl(&["translate", fleet.argument(), "-o", out]);
     assert_eq!(answer.code, 0, "{}", answer.stderr);
     for cluster in WORKLOAD_CLUSTERS {
         let written = yaml_files(&std::path::Path::new(out).join(cluster));
@@ -23,16 +24,16 @@ fn the_sandbox_applies_what_translate_writes() {
     let reports = fs::read_to_string(format!("{out}/reports.yaml")).unwrap();
     assert_eq!(reports, fleet.read(".meshrelay/reports.yaml"));
 
-    let same = meshctl(&["translate", fleet.argument(), "-o", out, "--diff"]);
+    let same = PROGRAMS.meshctl(&["translate", fleet.argument(), "-o", out, "--diff"]);
     assert_eq!((same.code, same.stdout.as_str()), (0, ""), "{}", same.stderr);
     let before = yaml_files(out.as_ref());
     fleet.shift_traffic(80, 70);
-    let changed = meshctl(&["translate", fleet.argument(), "-o", out, "--diff"]);
+    let changed = PROGRAMS.meshctl(&["translate", fleet.argument(), "-o", out, "--diff"]);
     assert_eq!(changed.code, 1, "{}", changed.stderr);
     assert!(changed.stdout.contains("-      weight: 80\n+      weight: 70\n"), "{}", changed.stdout);
     assert_eq!(changed.stdout.matches("+++ ").count(), 1, "one file differs: {}", changed.stdout);
     difference(&before, &yaml_files(out.as_ref())).unwrap();
-    let new = meshctl(&["translate", fleet.argument(), "-o", &format!("{out}/none"), "--diff"]);
+    let new = PROGRAMS.meshctl(&["translate", fleet.argument(), "-o", &format!("{out}/none"), "--diff"]);
     assert!(new.code == 1 && new.stdout.contains("--- /dev/null"), "{}", new.stdout);
 }
 
@@ -40,7 +41,7 @@ fn the_sandbox_applies_what_translate_writes() {
 fn the_sandbox_without_a_fleet_brings_the_example_and_keeps_what_was_made_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let sandbox = || {
-        let mut command = command(env!("CARGO_BIN_EXE_meshctl"));
+        let mut command = command(PROGRAMS.meshctl);
         run(command.args(["sandbox", "--once"]).args(ANY_PORT).current_dir(folder.path()))
     };
     let answer = sandbox();
@@ -57,18 +58,18 @@ fn the_sandbox_without_a_fleet_brings_the_example_and_keeps_what_was_made_of_it(
 
 #[test]
 fn strict_fails_for_what_is_not_accepted() {
-    let fleet = Fleet::bookinfo();
-    assert_eq!(meshctl(&["translate", fleet.argument(), "--strict"]).code, 0);
+    let fleet = Fleet::bookinfo(PROGRAMS);
+    assert_eq!(PROGRAMS.meshctl(&["translate", fleet.argument(), "--strict"]).code, 0);
     fleet.edit("cluster1/bookinfo-config.yaml", &[("weight: 20\n", "weight: 50\n")]);
-    let answer = meshctl(&["translate", fleet.argument()]);
+    let answer = PROGRAMS.meshctl(&["translate", fleet.argument()]);
     assert_eq!(answer.code, 0, "without --strict the rest counts: {}", answer.stderr);
     assert!(answer.stderr.contains("RouteTable cluster1/bookinfo-frontends/reviews"), "{}", answer.stderr);
     assert!(answer.stdout.contains("kind: Gateway"), "{}", answer.stdout);
-    assert_eq!(meshctl(&["translate", fleet.argument(), "--strict"]).code, 3);
+    assert_eq!(PROGRAMS.meshctl(&["translate", fleet.argument(), "--strict"]).code, 3);
 
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     fleet.edit("cluster1/gateways-config.yaml", &[("  listeners:\n", "  listeners\n")]);
-    let answer = meshctl(&["translate", fleet.argument(), "--strict"]);
+    let answer = PROGRAMS.meshctl(&["translate", fleet.argument(), "--strict"]);
     assert_eq!(answer.code, 3);
     assert!(answer.stderr.contains("cluster1/gateways-config.yaml:35:3: "), "{}", answer.stderr);
 }
@@ -83,7 +84,7 @@ fn wrong_arguments_and_folders_are_told_apart_and_say_what_to_do() {
         vec!["frobnicate"],
         vec![],
     ] {
-        let answer = meshctl(&wrong);
+        let answer = PROGRAMS.meshctl(&wrong);
         assert_eq!(answer.code, 2, "{wrong:?}: {}", answer.stderr);
         assert_eq!(answer.stdout, "", "{wrong:?}");
         assert!(answer.stderr.contains("--help") || answer.stderr.contains("Usage"), "{wrong:?}: {}", answer.stderr);
@@ -92,31 +93,31 @@ fn wrong_arguments_and_folders_are_told_apart_and_say_what_to_do() {
     let empty = empty.path().to_str().unwrap();
     let missing = format!("{empty}/missing");
     for subcommand in ["translate", "sandbox"] {
-        let answer = meshctl(&[subcommand, &missing]);
+        let answer = PROGRAMS.meshctl(&[subcommand, &missing]);
         assert_eq!(answer.code, 1);
         assert!(answer.stderr.contains(&missing), "{}", answer.stderr);
         assert!(answer.stderr.contains("give the folder of a fleet"), "{}", answer.stderr);
         assert!(!std::path::Path::new(&missing).exists(), "{subcommand} made nothing there");
     }
-    let answer = meshctl(&["translate", empty]);
+    let answer = PROGRAMS.meshctl(&["translate", empty]);
     assert!(answer.code == 1 && answer.stderr.contains("expected one sub-folder of YAML"), "{}", answer.stderr);
     fs::create_dir(format!("{empty}/cluster1")).unwrap();
-    let answer = meshctl(&["translate", empty]);
+    let answer = PROGRAMS.meshctl(&["translate", empty]);
     assert!(answer.code == 1 && answer.stderr.contains("managementCluster in fleet.yaml"), "{}", answer.stderr);
 }
 
 #[test]
 fn version_and_completions_are_for_machines() {
-    let answer = meshctl(&["version", "-o", "json"]);
+    let answer = PROGRAMS.meshctl(&["version", "-o", "json"]);
     assert_eq!((answer.code, answer.stderr.as_str()), (0, ""));
     let version: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
     assert_eq!(version["client"]["version"], env!("CARGO_PKG_VERSION"));
-    let answer = meshctl(&["completion", "bash"]);
+    let answer = PROGRAMS.meshctl(&["completion", "bash"]);
     assert_eq!(answer.code, 0);
     for subcommand in ["sandbox", "translate", "version", "completion"] {
         assert!(answer.stdout.contains(subcommand), "{subcommand}");
     }
     for shell in ["zsh", "fish"] {
-        assert!(meshctl(&["completion", shell]).stdout.contains("sandbox"), "{shell}");
+        assert!(PROGRAMS.meshctl(&["completion", shell]).stdout.contains("sandbox"), "{shell}");
     }
 }

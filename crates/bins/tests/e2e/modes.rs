@@ -4,15 +4,14 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use meshrelay_pki::authority::{DEFAULT_LEAF_VALIDITY, DEFAULT_ROOT_VALIDITY};
 use meshrelay_pki::{Authority, ClusterName, ServerNames, check_csr, csr};
+use meshrelay_testbed::{Agent, Fleet, Server, TOKEN_FILE, WORKLOAD_CLUSTERS, Watcher};
 
-use crate::fleet::{Fleet, TOKEN_FILE, WORKLOAD_CLUSTERS};
-use crate::installation::{Agent, Server};
-use crate::watcher::Watcher;
+use crate::PROGRAMS;
 
 #[test]
 fn simple_tls_asks_for_the_token_with_every_stream() {
     const MODE: [&str; 2] = ["--tls-mode", "simple-tls"];
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let server = Server::start_at(&fleet, fleet.any_port(), &MODE);
     fleet.bootstrap("cluster1");
     let _one = Agent::start(&fleet, "cluster1", server.relay, &MODE);
@@ -33,7 +32,7 @@ fn simple_tls_asks_for_the_token_with_every_stream() {
 
 #[test]
 fn plain_text_is_spoken_only_if_both_sides_say_so() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let server = Server::start_at(&fleet, fleet.any_port(), &["--insecure"]);
     assert!(server.process.line(&["\"WARN\"", "not encrypted"]).contains("for trying things out only"));
     let plain = WORKLOAD_CLUSTERS.map(|cluster| Agent::start(&fleet, cluster, server.relay, &["--insecure"]));
@@ -61,7 +60,7 @@ fn plain_text_is_spoken_only_if_both_sides_say_so() {
 
 #[test]
 fn own_certificates_need_no_token_and_name_their_cluster() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let own = Own::new(&fleet.folder().join(".own"));
     let pair = own.server();
     let server = Server::start_at(&fleet, fleet.any_port(), &own.options("--client-ca", &pair));

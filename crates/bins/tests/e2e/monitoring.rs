@@ -1,8 +1,9 @@
 use std::fs::File;
 use std::process::Stdio;
 
-use crate::fleet::Fleet;
-use crate::installation::{Endpoints, install};
+use meshrelay_testbed::{Endpoints, Fleet, install};
+
+use crate::PROGRAMS;
 use crate::prometheus::{rules, tool};
 
 #[test]
@@ -26,11 +27,11 @@ fn the_alert_rules_are_valid_and_fire_when_they_should() {
 
 #[test]
 fn promtool_finds_no_fault_with_the_metrics() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (server, [one, _two]) = install(&fleet);
     // Something in every family that has labels.
     fleet.edit("cluster1/bookinfo-config.yaml", &[("weight: 20\n", "weight: 50\n")]);
-    crate::wait::wait_for("the error in the RouteTable", || {
+    meshrelay_testbed::wait_for("the error in the RouteTable", || {
         let text = server.endpoints.metrics();
         if text.contains("translation_error{") { Ok(()) } else { Err(text) }
     });

@@ -1,15 +1,15 @@
 use std::net::TcpListener;
 
-use crate::fleet::{Fleet, TOKEN_FILE, WORKLOAD_CLUSTERS};
-use crate::installation::{Agent, Server, install};
-use crate::process::{Answer, command, run};
+use meshrelay_testbed::{Agent, Answer, Fleet, Server, TOKEN_FILE, WORKLOAD_CLUSTERS, command, install, run};
 
-const SERVER: &str = env!("CARGO_BIN_EXE_gloo-mesh-mgmt-server");
-const AGENT: &str = env!("CARGO_BIN_EXE_gloo-mesh-agent");
+use crate::PROGRAMS;
+
+const SERVER: &str = PROGRAMS.server;
+const AGENT: &str = PROGRAMS.agent;
 
 #[test]
 fn an_agent_is_not_ready_before_the_server_has_what_it_sends() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     // The certificates, and a port at which nobody listens.
     let mut server = Server::start(&fleet);
     fleet.bootstrap("cluster1");
@@ -30,7 +30,7 @@ fn an_agent_is_not_ready_before_the_server_has_what_it_sends() {
 
 #[test]
 fn metrics_have_the_names_that_dashboards_know() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (server, [one, _two]) = install(&fleet);
     for cluster in WORKLOAD_CLUSTERS {
         for name in ["relay_push_clients_connected", "relay_pull_clients_connected", "relay_push_clients_warmed"] {
@@ -65,7 +65,7 @@ fn metrics_have_the_names_that_dashboards_know() {
     fleet.edit("cluster1/bookinfo-config.yaml", &[("weight: 20\n", "weight: 50\n")]);
     let errors = "translation_error{workspace=\"bookinfo\",gvk=";
     server.endpoints.wait_for_metric("meshrelay_output_objects{cluster=\"cluster1\"}", |n| n > 0.0);
-    crate::wait::wait_for("the error in the RouteTable", || {
+    meshrelay_testbed::wait_for("the error in the RouteTable", || {
         let text = server.endpoints.metrics();
         let found = text.lines().any(|line| line.starts_with(errors) && line.contains("RouteTable"));
         if found { Ok(()) } else { Err(text) }
@@ -74,7 +74,7 @@ fn metrics_have_the_names_that_dashboards_know() {
 
 #[test]
 fn sigterm_ends_everything_cleanly_with_agents_connected() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (mut server, [mut one, two]) = install(&fleet);
     one.process.signal("TERM");
     assert_eq!(one.process.ended().code(), Some(0));
@@ -179,7 +179,7 @@ fn settings_that_make_no_sense_are_refused_with_what_to_do() {
 #[test]
 fn secrets_are_for_their_owner_alone_and_in_no_log() {
     use std::os::unix::fs::PermissionsExt as _;
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (server, [one, _two]) = install(&fleet);
     let token = fleet.secret("server", TOKEN_FILE);
     for process in [&server.process, &one.process] {

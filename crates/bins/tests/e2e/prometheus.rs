@@ -4,13 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use meshrelay_testbed::{Fleet, Process, get, run, wait_for};
 use serde_json::Value;
 use tempfile::TempDir;
-
-use crate::fleet::Fleet;
-use crate::installation::get;
-use crate::process::{Process, run};
-use crate::wait::wait_for;
 
 /// The alert rules that come with the project, and their tests.
 pub(crate) fn rules() -> PathBuf {

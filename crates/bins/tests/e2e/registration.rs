@@ -1,10 +1,8 @@
 use std::fs;
 
-use crate::fleet::{Fleet, TOKEN_FILE};
-use crate::installation::{Agent, Server, install};
-use crate::process::meshctl;
-use crate::wait::wait_for;
-use crate::watcher::Watcher;
+use meshrelay_testbed::{Agent, Fleet, Server, TOKEN_FILE, Watcher, install, wait_for};
+
+use crate::PROGRAMS;
 
 /// A server with the agent of cluster1, which has everything applied that does not need cluster2.
 fn install_one(fleet: &Fleet) -> (Server, Agent) {
@@ -17,7 +15,7 @@ fn install_one(fleet: &Fleet) -> (Server, Agent) {
 
 #[test]
 fn a_wrong_token_is_refused_until_it_is_put_right() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (server, _one) = install_one(&fleet);
     let watcher = Watcher::over(&fleet, &["cluster1"]);
     fleet.bootstrap("cluster2");
@@ -40,13 +38,13 @@ fn a_wrong_token_is_refused_until_it_is_put_right() {
 
 #[test]
 fn a_single_use_token_is_used_once() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (server, _one) = install_one(&fleet);
     let watcher = Watcher::over(&fleet, &["cluster1"]);
     let state = fleet.state("server");
     let state = state.to_str().unwrap();
     let issue = |cluster: &str| {
-        let answer = meshctl(&["token", "create", cluster, "--state-directory", state, "--valid-for", "1h"]);
+        let answer = PROGRAMS.meshctl(&["token", "create", cluster, "--state-directory", state, "--valid-for", "1h"]);
         assert_eq!(answer.code, 0, "{}", answer.stderr);
         let name = answer.stderr.split(' ').nth(1).unwrap().to_owned();
         (name, answer.stdout.trim().to_owned())
@@ -60,8 +58,8 @@ fn a_single_use_token_is_used_once() {
     two.process.kill();
 
     let (name, withdrawn) = issue("cluster2");
-    assert_eq!(meshctl(&["token", "revoke", &name, "--state-directory", state]).code, 0);
-    assert_eq!(meshctl(&["token", "revoke", &name, "--state-directory", state]).code, 1, "once is enough");
+    assert_eq!(PROGRAMS.meshctl(&["token", "revoke", &name, "--state-directory", state]).code, 0);
+    assert_eq!(PROGRAMS.meshctl(&["token", "revoke", &name, "--state-directory", state]).code, 1, "once is enough");
     two = Agent::start(&fleet, "cluster2", server.relay, &["--token", &withdrawn]);
     server.wait_until_refused(&two, "MR0200", "wrong_token");
     two.process.kill();
@@ -86,7 +84,7 @@ fn a_single_use_token_is_used_once() {
 
 #[test]
 fn a_cluster_gets_in_once_it_is_registered_and_is_cut_off_when_it_is_no_longer() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let clusters = fleet.unregister("cluster2");
     let (server, _one) = install_one(&fleet);
     let two = Agent::install(&fleet, "cluster2", &server);
@@ -120,12 +118,12 @@ fn a_cluster_gets_in_once_it_is_registered_and_is_cut_off_when_it_is_no_longer()
 
 #[test]
 fn a_second_agent_of_a_cluster_is_refused_while_the_first_is_alive() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (server, [mut one, _two]) = install(&fleet);
     let watcher = Watcher::over(&fleet, &["cluster1", "cluster2"]);
     let copy = tempfile::tempdir().unwrap();
     let (state, output) = (copy.path().join("state"), copy.path().join("output"));
-    crate::fleet::copy(&fleet.state("cluster1"), &state);
+    meshrelay_testbed::copy(&fleet.state("cluster1"), &state);
     // Otherwise it would rightly begin with what its cluster had last.
     fs::remove_file(state.join("last-output.jsonl.zst")).unwrap();
     let folders = ["--state-directory", state.to_str().unwrap(), "--output-directory", output.to_str().unwrap()];

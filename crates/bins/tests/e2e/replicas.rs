@@ -1,9 +1,6 @@
-use std::fs;
+use meshrelay_testbed::{Agent, Fleet, Redis, Server, WORKLOAD_CLUSTERS, Watcher, copy};
 
-use crate::fleet::{Fleet, WORKLOAD_CLUSTERS};
-use crate::installation::{Agent, Server};
-use crate::redis::Redis;
-use crate::watcher::Watcher;
+use crate::PROGRAMS;
 
 /// Two servers with one Redis and the same authority; each has the agent of one cluster.
 struct Plane {
@@ -14,7 +11,7 @@ struct Plane {
 
 impl Plane {
     fn start(fleet: &Fleet) -> Self {
-        let redis = Redis::start();
+        let redis = Redis::start(&[]);
         let one = replica(fleet, "server", &redis);
         // Replicas share secrets, as they would in a cluster.
         copy(&fleet.state("server"), &fleet.state("server2"));
@@ -29,26 +26,14 @@ impl Plane {
 }
 
 fn replica(fleet: &Fleet, state: &str, redis: &Redis) -> Server {
-    let (state, redis) = (fleet.state(state), redis.address.to_string());
+    let (state, redis) = (fleet.state(state), redis.address());
     let state = state.to_str().unwrap();
     Server::start_at(fleet, fleet.any_port(), &["--state-directory", state, "--redis-address", &redis])
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target)
-        } else {
-            drop(fs::copy(entry.path(), target))
-        }
-    }
-}
-
 #[test]
 fn replicas_translate_with_the_inputs_of_each_others_agents() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let plane = Plane::start(&fleet);
     for (server, connected) in plane.servers.iter().zip(["cluster1", "cluster2"]) {
         let count = server.endpoints.metric(&format!("relay_push_clients_connected{{cluster=\"{connected}\"}}"));
@@ -63,7 +48,7 @@ fn replicas_translate_with_the_inputs_of_each_others_agents() {
 
 #[test]
 fn an_agent_whose_replica_dies_goes_on_at_another_one() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let mut plane = Plane::start(&fleet);
     let watcher = Watcher::over(&fleet, &WORKLOAD_CLUSTERS);
     plane.servers[1].process.kill();
@@ -78,7 +63,7 @@ fn an_agent_whose_replica_dies_goes_on_at_another_one() {
 
 #[test]
 fn without_redis_translation_goes_on_and_a_new_redis_is_filled() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let mut plane = Plane::start(&fleet);
     let watcher = Watcher::over(&fleet, &WORKLOAD_CLUSTERS);
     plane.redis.kill();

@@ -1,14 +1,12 @@
 use std::fmt::Write as _;
 
-use crate::fleet::{Fleet, WORKLOAD_CLUSTERS};
-use crate::installation::{Agent, Server, install};
-use crate::proxy::Proxy;
-use crate::wait::wait_for;
-use crate::watcher::Watcher;
+use meshrelay_testbed::{Agent, Fleet, Proxy, Server, WORKLOAD_CLUSTERS, Watcher, install, wait_for};
+
+use crate::PROGRAMS;
 
 #[test]
 fn a_server_that_is_killed_comes_back_and_nothing_disappears() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (mut server, _agents) = install(&fleet);
     let watcher = Watcher::over(&fleet, &WORKLOAD_CLUSTERS);
     for (before, percent) in [(80, 70), (70, 55), (55, 35)] {
@@ -25,7 +23,7 @@ fn a_server_that_is_killed_comes_back_and_nothing_disappears() {
 
 #[test]
 fn an_agent_that_is_killed_comes_back_and_nothing_disappears() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (server, [mut one, _two]) = install(&fleet);
     let watcher = Watcher::over(&fleet, &WORKLOAD_CLUSTERS);
     one.process.kill();
@@ -42,7 +40,7 @@ fn an_agent_that_is_killed_comes_back_and_nothing_disappears() {
 
 #[test]
 fn a_server_that_comes_back_waits_for_the_clusters_that_it_knows() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (mut server, [mut one, mut two]) = install(&fleet);
     let watcher = Watcher::over(&fleet, &WORKLOAD_CLUSTERS);
     for process in [&mut server.process, &mut one.process, &mut two.process] {
@@ -81,7 +79,7 @@ fn a_server_that_comes_back_waits_for_the_clusters_that_it_knows() {
 
 #[test]
 fn a_server_that_does_not_wait_deletes_nothing_of_a_cluster_that_is_away() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (mut server, [_one, mut two]) = install(&fleet);
     let watcher = Watcher::over(&fleet, &WORKLOAD_CLUSTERS);
     server.process.kill();
@@ -107,7 +105,7 @@ fn a_server_that_does_not_wait_deletes_nothing_of_a_cluster_that_is_away() {
 #[test]
 fn an_agent_that_is_killed_while_it_applies_goes_on_where_it_was() {
     const SERVICES: usize = 200;
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (server, [mut one, _two]) = install(&fleet);
     let watcher = Watcher::over(&fleet, &WORKLOAD_CLUSTERS);
     let before = fleet.applied("cluster1").len();
@@ -129,7 +127,7 @@ fn an_agent_that_is_killed_while_it_applies_goes_on_where_it_was() {
 #[test]
 fn a_server_that_is_killed_in_the_middle_of_a_push_gets_the_whole_of_it_afterwards() {
     const SERVICES: usize = 2_000;
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let mut server = Server::start(&fleet);
     let proxy = Proxy::to(server.relay);
     for cluster in WORKLOAD_CLUSTERS {

@@ -1,12 +1,11 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use meshrelay_testbed::{Agent, Fleet, Server, copy, wait_for};
 use serde_json::{Value, json};
 
-use crate::fleet::{Fleet, copy};
-use crate::installation::{Agent, Server};
+use crate::PROGRAMS;
 use crate::prometheus::Prometheus;
-use crate::wait::wait_for;
 
 /// Which clusters hold translation up.
 const HOLDING: &str = "count by(cluster) (sum by(cluster) (gloo_mesh_safe_mode_active !=0)) > 0";
@@ -45,7 +44,7 @@ fn restart_awaiting(fleet: &Fleet, server: &mut Server, state: &Path, further: &
 
 #[test]
 fn the_documented_queries_tell_who_is_in_safe_mode_with_two_replicas() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let (state_a, state_b) = (fleet.state("server"), fleet.state("another-server"));
     let mut a = replica(&fleet, &state_a, fleet.any_port(), fleet.any_port());
     // Replicas share their certificates.
@@ -99,7 +98,7 @@ fn the_documented_queries_tell_who_is_in_safe_mode_with_two_replicas() {
 
 #[test]
 fn a_cluster_is_warm_for_ever_from_its_first_snapshot_on() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let mut server = Server::start(&fleet);
     let condition = |server: &Server, cluster: &str| {
         wait_for("the condition", || {

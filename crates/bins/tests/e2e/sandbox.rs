@@ -1,16 +1,16 @@
-use crate::fleet::{Fleet, WORKLOAD_CLUSTERS};
-use crate::process::{Process, command};
-use crate::watcher::Watcher;
+use meshrelay_testbed::{Fleet, Process, WORKLOAD_CLUSTERS, Watcher, command};
+
+use crate::PROGRAMS;
 
 fn start(fleet: &Fleet) -> Process {
-    let mut command = command(env!("CARGO_BIN_EXE_meshctl"));
+    let mut command = command(PROGRAMS.meshctl);
     command.args(["sandbox", fleet.argument(), "--relay-address", &fleet.any_port().to_string()]);
     Process::start("the sandbox", command)
 }
 
 #[test]
 fn an_edited_route_table_changes_the_virtual_service() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let mut sandbox = start(&fleet);
     fleet.wait_until_converged();
     assert!(fleet.traffic_is_shifted(80));
@@ -27,7 +27,7 @@ fn an_edited_route_table_changes_the_virtual_service() {
 
 #[test]
 fn a_broken_file_is_shown_with_its_place_and_nothing_is_deleted() {
-    let fleet = Fleet::bookinfo();
+    let fleet = Fleet::bookinfo(PROGRAMS);
     let mut sandbox = start(&fleet);
     fleet.wait_until_converged();
     sandbox.line(&["no problems"]);

@@ -123,6 +123,7 @@ impl Leader {
         health.mark_unchanged();
         loop {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(self.started + holding.ask_at) => break,
                 () = self.over(holding) => {}
                 // One that is back may be a new one, without our lease.
@@ -134,6 +135,7 @@ impl Leader {
         tokio::pin!(ask);
         let answer = loop {
             tokio::select! {
+                biased;
                 answer = &mut ask => break answer,
                 // A store that does not answer leaves the lease to others at its end.
                 () = self.over(holding) => {}

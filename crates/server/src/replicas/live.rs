@@ -43,6 +43,8 @@ pub struct ReplicaState {
     pub clusters: BTreeMap<Name, ReplicaStreams>,
     /// The clusters that its translation waits for.
     pub waiting_for: Vec<Name>,
+    /// True if it waits for its first look into the store.
+    pub waiting_for_store: bool,
     /// Since when it waits.
     pub waiting_since: Option<Timestamp>,
     /// When it goes on all the same.
@@ -110,7 +112,8 @@ impl Live {
         hub: Arc<ServerHub>,
         rebalancing: Arc<Rebalancing>,
     ) -> Self {
-        Self { store, replica: replica.to_owned(), hub, rebalancing, started_at: Timestamp::now(), seen_at: None }
+        let started_at = hub.inputs.clock.now();
+        Self { store, replica: replica.to_owned(), hub, rebalancing, started_at, seen_at: None }
     }
 
     /// Runs until stopped, and takes back then what it said.
@@ -128,6 +131,7 @@ impl Live {
                     status.wait_for(|status| connected(status) != told).await.is_ok()
                 };
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(begun + PERIOD) => {}
                     true = news => {}
                     Ok(()) = health.changed() => {}
@@ -149,7 +153,7 @@ impl Live {
         };
         match asked.await {
             Ok(all) => {
-                let now = Timestamp::now();
+                let now = self.hub.inputs.clock.now();
                 self.seen_at = Some(now);
                 let others = all.into_iter().filter(|(name, _)| *name != self.replica);
                 // One that cannot be read is there all the same.
@@ -172,7 +176,7 @@ impl Live {
                 let (since, error) = match &health.borrow().reach {
                     Reach::Away { since, error } => (*since, error.to_string()),
                     // This call failed, whatever others do.
-                    Reach::Connected => (Timestamp::now(), error.to_string()),
+                    Reach::Connected => (self.hub.inputs.clock.now(), error.to_string()),
                 };
                 let seen_at = self.seen_at;
                 self.hub.status.send_modify(|status| {
@@ -193,10 +197,11 @@ impl Live {
         ReplicaState {
             version: VERSION.to_owned(),
             started_at: self.started_at,
-            said_at: Timestamp::now(),
+            said_at: self.hub.inputs.clock.now(),
             leader: status.leader,
             clusters: connected(&status),
             waiting_for: status.waiting_for.clone(),
+            waiting_for_store: status.waiting_for_store,
             waiting_since: status.waiting_since,
             waiting_until: status.waiting_until,
             translations: status.translations,
@@ -242,7 +247,7 @@ mod tests {
     fn start(name: &str, store: Arc<dyn SnapshotStore>) -> Replica {
         let (folder, stop) = (tempfile::tempdir().unwrap(), CancellationToken::new());
         let hub = hub(folder.path());
-        let rebalancing = Arc::new(Rebalancing::new(RebalanceSettings::default()));
+        let rebalancing = Arc::new(Rebalancing::new(RebalanceSettings::default(), name));
         tokio::spawn(Live::new(store, name, Arc::clone(&hub), rebalancing).run(stop.clone()));
         Replica { hub, stop, _folder: folder }
     }

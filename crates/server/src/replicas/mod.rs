@@ -9,10 +9,10 @@ mod testing;
 
 use std::sync::Arc;
 
+use meshrelay_process::machine::Tasks;
 use meshrelay_relay::grpc::RelayHandle;
 use meshrelay_store::SnapshotStore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::hub::ServerHub;
 
@@ -31,7 +31,7 @@ pub(crate) struct Replicas {
 
 impl Replicas {
     /// Starts what shares with the others; tells whether this one leads.
-    pub(crate) fn start(self, relay: &RelayHandle, tasks: &TaskTracker, stop: &CancellationToken) -> Leadership {
+    pub(crate) fn start(self, relay: &RelayHandle, tasks: &Tasks, stop: &CancellationToken) -> Leadership {
         let Self { store, replica, hub } = self;
         let leader = leader::Leader::new(Arc::clone(&store), &replica, Arc::clone(&hub), leader::TTL);
         let leadership = leader.leadership();

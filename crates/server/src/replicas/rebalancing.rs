@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use meshrelay_relay::grpc::RelayHandle;
 use meshrelay_relay::{Refusal, RefusalReason};
-use meshrelay_snapshot::Name;
+use meshrelay_snapshot::{ContentHash, Name};
 use parking_lot::Mutex;
-use rand::RngExt as _;
 use tokio::time::Instant;
 
 use super::live::{ReplicaState, connected};
@@ -27,8 +26,11 @@ pub(crate) struct Rebalancing {
 }
 
 impl Rebalancing {
-    pub(crate) fn new(settings: RebalanceSettings) -> Self {
-        let rebalance = Rebalance::new(settings, rand::rng().random());
+    /// Of replicas with different names each makes other choices.
+    pub(crate) fn new(settings: RebalanceSettings, replica: &str) -> Self {
+        let name = ContentHash::of(replica.as_bytes());
+        let seed = name.as_bytes().iter().take(8).fold(0, |seed: u64, byte| seed << 8 | u64::from(*byte));
+        let rebalance = Rebalance::new(settings, seed);
         Self { started: Instant::now(), rebalance: Mutex::new(rebalance) }
     }
 
@@ -41,7 +43,7 @@ impl Rebalancing {
         let said = |state: &ReplicaState| Said {
             at: state.said_at,
             clusters: state.clusters.keys().cloned().collect(),
-            translates: state.translations > 0 && state.waiting_for.is_empty(),
+            translates: state.translations > 0 && state.waiting_for.is_empty() && !state.waiting_for_store,
         };
         let said = others.iter().map(|(name, state)| (name.clone(), said(state))).collect();
         self.rebalance.lock().heard(self.now(), said);

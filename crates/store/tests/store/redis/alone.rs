@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::{alone, connected, settings};
 use crate::conformance::{Plane, cases, each_a_test};
-use crate::redis::server::Server;
 use crate::sample;
+use meshrelay_testbed::Redis;
 
 async fn plane() -> Plane {
-    let server = Server::start(&[]);
+    let server = Redis::start(&[]);
     let settings = settings(server.address());
     let (one, two) = (connected(&settings, "test").await, connected(&settings, "test").await);
     Plane { one, two, server: Box::new(server) }
@@ -35,7 +35,7 @@ async fn planes_share_a_server_without_seeing_each_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_database_is_the_chosen_one() {
-    let server = Server::start(&[]);
+    let server = Redis::start(&[]);
     let mut settings = settings(server.address());
     settings.db = 2;
     connected(&settings, "test").await.put_document("d", None, &json!(1)).await.unwrap();
@@ -132,7 +132,7 @@ async fn what_is_damaged_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_layout_of_another_version_is_left_alone() {
-    let server = Server::start(&[]);
+    let server = Redis::start(&[]);
     server.run("HSET {meshrelay:test}:store epoch e format 2 number 5 token 5");
     let store = meshrelay_store::RedisStore::start(settings(server.address()), "test").unwrap();
     let error = super::faults::error_while_away(&store, "MR0911").await;

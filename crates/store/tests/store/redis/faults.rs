@@ -10,10 +10,10 @@ use redis::Value;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::server::{Server, free_port};
 use super::{alone, connected, reaches, settings};
 use crate::conformance::{DEADLINE, wait_for};
 use crate::sample;
+use meshrelay_testbed::{Redis, free_port};
 
 /// Waits until the store is away for the reason with that code.
 pub(crate) async fn error_while_away(store: &RedisStore, code: &str) -> StoreError {
@@ -140,7 +140,7 @@ async fn a_server_that_restarts_with_its_data_goes_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_paused_is_an_error_in_time() {
-    let server = Server::start(&[]);
+    let server = Redis::start(&[]);
     let mut settings = settings(server.address());
     settings.connection.read_timeout = Span::millis(200);
     settings.connection.write_timeout = Span::millis(200);
@@ -218,7 +218,7 @@ async fn out_of_memory_is_told_and_nothing_is_half_written() {
 async fn a_replica_is_told_from_a_master() {
     let (master, store) = alone(&[]).await;
     store.put(&SnapshotId::input("cluster1"), &sample::version(1, "a")).await.unwrap();
-    let replica = Server::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
+    let replica = Redis::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
     let error_text =
         wait_for("the replica to be in step", async || match replica.info("master_link_status").as_str() {
             "up" => Ok(()),

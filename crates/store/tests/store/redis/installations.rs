@@ -6,10 +6,10 @@ use tokio::time::timeout;
 
 use super::faults::error_while_away;
 use super::security::{PERMISSIONS, login};
-use super::server::{Server, free_port};
 use super::{connected, reaches, settings, suite};
 use crate::conformance::{DEADLINE, wait_for};
 use crate::sample;
+use meshrelay_testbed::{Redis, free_port};
 
 const PASSWORD: &str = "hunter2";
 
@@ -19,16 +19,16 @@ pub(crate) const OF_A_CLUSTER: &str = "+cluster|slots";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sentinels_lead_to_the_new_master() {
     let password = ["--requirepass", PASSWORD, "--masterauth", PASSWORD];
-    let mut master = Server::start(&password);
+    let mut master = Redis::start(&password);
     let port = master.port.to_string();
-    let replica = Server::start(&[&password[..], &["--replicaof", "127.0.0.1", &port]].concat());
+    let replica = Redis::start(&[&password[..], &["--replicaof", "127.0.0.1", &port]].concat());
     wait_for("the replica to follow", async || match replica.info("master_link_status").as_str() {
         "up" => Ok(()),
         other => Err(other.to_owned()),
     })
     .await;
     // Only now: a Sentinel looks for replicas when it begins, and then not for ten seconds.
-    let sentinel = Server::sentinel("plane", master.port, PASSWORD);
+    let sentinel = Redis::sentinel("plane", master.port, PASSWORD);
     let mut settings = settings(format!("127.0.0.1:{},{}", free_port(), sentinel.address()));
     settings.connection.master_name = "plane".to_owned();
     settings.auth.enabled = true;
@@ -76,11 +76,11 @@ async fn sentinels_lead_to_the_new_master() {
 }
 
 /// Three masters that share all slots, and a replica of each wanted one.
-fn cluster() -> Vec<Server> {
+fn cluster() -> Vec<Redis> {
     let nodes: Vec<_> = (0..4)
         .map(|_| {
             let bus = free_port().to_string();
-            Server::start(&["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"])
+            Redis::start(&["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"])
         })
         .collect();
     for (at, node) in nodes.iter().enumerate() {
@@ -97,7 +97,7 @@ fn cluster() -> Vec<Server> {
     nodes
 }
 
-async fn agrees(nodes: &[Server], words: &str) {
+async fn agrees(nodes: &[Redis], words: &str) {
     wait_for(format!("all nodes to say {words}"), async || {
         for node in nodes {
             let info: String = redis::from_redis_value(node.run("CLUSTER INFO")).unwrap();
@@ -119,7 +119,7 @@ async fn a_redis_cluster_is_one_store() {
     }
     let of_one = login(&nodes[0], "plane", PASSWORD);
     let mut of_all = of_one.clone();
-    of_all.address = nodes.iter().map(Server::address).collect::<Vec<_>>().join(",");
+    of_all.address = nodes.iter().map(Redis::address).collect::<Vec<_>>().join(",");
     suite(&of_all).await;
 
     // Planes are spread over nodes; each is on one.
@@ -162,7 +162,7 @@ async fn a_redis_cluster_is_one_store() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_cluster_without_slots_is_told() {
-    let node = Server::start(&["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()]);
+    let node = Redis::start(&["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()]);
     let store = RedisStore::start(settings(node.address()), "test").unwrap();
     wait_for("being away", async || match &store.health().borrow().reach {
         meshrelay_store::Reach::Away { error, .. } if ["MR0900", "MR0908"].contains(&error.code()) => Ok(()),

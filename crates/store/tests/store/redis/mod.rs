@@ -2,16 +2,16 @@ mod alone;
 mod faults;
 mod installations;
 mod security;
-mod server;
 
 use std::sync::Arc;
 
 use meshrelay_store::{RedisSettings, RedisStore, SnapshotStore as _, Span};
+use meshrelay_testbed::Redis;
 
 use crate::conformance::{DEADLINE, FEED, Plane, cases, one_after_the_other};
+
 pub(crate) use installations::OF_A_CLUSTER;
 pub(crate) use security::PERMISSIONS;
-use server::Server;
 
 /// Settings for a server: time-outs that a busy machine keeps.
 fn settings(address: impl ToString) -> RedisSettings {
@@ -38,8 +38,8 @@ async fn reaches(store: &RedisStore) {
 }
 
 /// One server alone, with what its arguments say, and a store on it.
-async fn alone(arguments: &[&str]) -> (Server, Arc<RedisStore>) {
-    let server = Server::start(arguments);
+async fn alone(arguments: &[&str]) -> (Redis, Arc<RedisStore>) {
+    let server = Redis::start(arguments);
     let store = connected(&settings(server.address()), "test").await;
     (server, store)
 }

@@ -6,9 +6,9 @@ use meshrelay_store::{RedisSettings, RedisStore, SnapshotId, SnapshotStore as _}
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 
 use super::faults::error_while_away;
-use super::server::Server;
 use super::{connected, reaches, settings, suite};
 use crate::sample;
+use meshrelay_testbed::Redis;
 
 const PASSWORD: &str = "hunter2-and-more";
 
@@ -23,7 +23,7 @@ fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
 }
 
 /// Settings that log in as that user.
-pub(crate) fn login(server: &Server, user: &str, password: &str) -> RedisSettings {
+pub(crate) fn login(server: &Redis, user: &str, password: &str) -> RedisSettings {
     let mut settings = settings(server.address());
     settings.auth.enabled = true;
     settings.auth.username_file = write(server.directory(), "username", user);
@@ -39,14 +39,14 @@ fn assert_says_no_password(store: &RedisStore) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_with_the_documented_permissions_can_do_everything() {
-    let server = Server::start(&["--requirepass", "admin"]);
+    let server = Redis::start(&["--requirepass", "admin"]);
     server.run(&format!("ACL SETUSER plane reset on >{PASSWORD} ~{{meshrelay:*}}:* {PERMISSIONS}"));
     suite(&login(&server, "plane", PASSWORD)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_permission_is_told() {
-    let server = Server::start(&["--requirepass", "admin"]);
+    let server = Redis::start(&["--requirepass", "admin"]);
     let settings = login(&server, "plane", PASSWORD);
     for permission in ["+hincrby", "+xadd", "+hset", "+evalsha"] {
         server.run(&format!("ACL SETUSER plane reset on >{PASSWORD} ~{{meshrelay:*}}:* {PERMISSIONS}"));
@@ -68,7 +68,7 @@ async fn a_missing_permission_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_password_is_told_and_a_corrected_one_is_taken() {
-    let server = Server::start(&["--requirepass", PASSWORD]);
+    let server = Redis::start(&["--requirepass", PASSWORD]);
     let settings = login(&server, "", "hunter3");
     let store = RedisStore::start(settings.clone(), "test").unwrap();
     let error = error_while_away(&store, "MR0902").await;
@@ -86,7 +86,7 @@ async fn a_wrong_password_is_told_and_a_corrected_one_is_taken() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_log_in_is_told() {
-    let server = Server::start(&["--requirepass", PASSWORD]);
+    let server = Redis::start(&["--requirepass", PASSWORD]);
     let store = RedisStore::start(settings(server.address()), "test").unwrap();
     error_while_away(&store, "MR0902").await;
 
@@ -103,7 +103,7 @@ async fn a_missing_log_in_is_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_repeats_what_it_was_sent_gives_nothing_away() {
     // Without a command of that name it says which words it did not understand: the password.
-    let server = Server::start(&["--rename-command", "AUTH", "NOT-AUTH"]);
+    let server = Redis::start(&["--rename-command", "AUTH", "NOT-AUTH"]);
     let store = RedisStore::start(login(&server, "plane", PASSWORD), "test").unwrap();
     let error = error_while_away(&store, "MR0902").await;
     assert!(!format!("{error} {error:?}").contains("hunter"), "{error:?}");
@@ -134,11 +134,11 @@ fn certificates(directory: &Path, name: &str) -> Certificates {
 }
 
 /// A server that speaks TLS alone and asks for the client's certificate, and settings for it.
-fn over_tls() -> (Server, RedisSettings, tempfile::TempDir) {
+fn over_tls() -> (Redis, RedisSettings, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let Certificates { ca, certificate, key } = certificates(directory.path(), "server");
     let path = |path: &Path| path.display().to_string();
-    let server = Server::start(&[
+    let server = Redis::start(&[
         "--port",
         "0",
         "--tls-port",

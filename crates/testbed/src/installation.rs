@@ -10,38 +10,45 @@ use crate::process::{Process, command};
 use crate::wait::wait_for;
 
 /// A management server of a fleet.
-pub(crate) struct Server {
-    pub(crate) process: Process,
+#[derive(Debug)]
+pub struct Server {
+    /// Its process.
+    pub process: Process,
     /// Where agents connect.
-    pub(crate) relay: SocketAddr,
-    pub(crate) endpoints: Endpoints,
+    pub relay: SocketAddr,
+    /// Where its health and metrics are.
+    pub endpoints: Endpoints,
 }
 
 /// The agent of one cluster.
-pub(crate) struct Agent {
-    pub(crate) process: Process,
-    pub(crate) endpoints: Endpoints,
+#[derive(Debug)]
+pub struct Agent {
+    /// Its process.
+    pub process: Process,
+    /// Where its health and metrics are.
+    pub endpoints: Endpoints,
 }
 
 /// Where a program serves health and metrics.
-#[derive(Clone, Copy)]
-pub(crate) struct Endpoints {
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoints {
     health: SocketAddr,
     /// Where metrics are.
-    pub(crate) stats: SocketAddr,
+    pub stats: SocketAddr,
 }
 
 impl Server {
-    pub(crate) fn start(fleet: &Fleet) -> Self {
+    /// Starts at a free port.
+    pub fn start(fleet: &Fleet) -> Self {
         Self::start_at(fleet, fleet.any_port(), &[])
     }
 
     /// Starts at an address, with further arguments.
-    pub(crate) fn start_at(fleet: &Fleet, relay: SocketAddr, further: &[&str]) -> Self {
+    pub fn start_at(fleet: &Fleet, relay: SocketAddr, further: &[&str]) -> Self {
         let settings = fleet.folder().join("server-settings.yaml");
         // The creation time that `fleet.yaml` gives to resources without one.
         std::fs::write(&settings, "clock: 2026-01-01T00:00:00Z\n").unwrap();
-        let mut command = command(env!("CARGO_BIN_EXE_gloo-mesh-mgmt-server"));
+        let mut command = command(fleet.programs().server);
         path(&mut command, further, "--settings", &settings);
         path(&mut command, further, "--management-directory", &fleet.folder().join("mgmt"));
         path(&mut command, further, "--state-directory", &fleet.state("server"));
@@ -54,13 +61,13 @@ impl Server {
     }
 
     /// Starts again where it was, as a supervisor would.
-    pub(crate) fn restart(&mut self, fleet: &Fleet) {
+    pub fn restart(&mut self, fleet: &Fleet) {
         self.process.kill();
         *self = Self::start_at(fleet, self.relay, &[]);
     }
 
     /// Waits until a refusal shows on both sides, in the logs and in the metrics.
-    pub(crate) fn wait_until_refused(&self, agent: &Agent, code: &str, reason: &str) {
+    pub fn wait_until_refused(&self, agent: &Agent, code: &str, reason: &str) {
         agent.process.line(&[code]);
         self.process.line(&["refused a caller", code]);
         self.endpoints.wait_for_metric(&format!("meshrelay_refusals_total{{reason=\"{reason}\"}}"), |n| n >= 1.0);
@@ -69,7 +76,7 @@ impl Server {
     }
 
     /// Waits until both sides say that the cluster of an agent is registered no longer.
-    pub(crate) fn wait_until_deregistered(&self, agent: &Agent) {
+    pub fn wait_until_deregistered(&self, agent: &Agent) {
         self.process.line(&["agent disconnected", "MR0213"]);
         assert!(agent.process.line(&["MR0213"]).contains("was removed from the management cluster"));
         self.endpoints.wait_for_metric("meshrelay_refusals_total{reason=\"deregistered\"}", |n| n >= 1.0);
@@ -77,7 +84,7 @@ impl Server {
     }
 
     /// Waits until a failed handshake shows on both sides, each with its view of it.
-    pub(crate) fn wait_for_failed_handshake(&self, agent: &Agent, ours: (&str, &str), theirs: (&str, &str)) {
+    pub fn wait_for_failed_handshake(&self, agent: &Agent, ours: (&str, &str), theirs: (&str, &str)) {
         self.process.line(&[ours.0]);
         agent.process.line(&[theirs.0]);
         let name = format!("meshrelay_handshake_failures_total{{reason=\"{}\"}}", ours.1);
@@ -89,22 +96,22 @@ impl Server {
 
 impl Agent {
     /// Starts the agent of a cluster with what an installation gives it.
-    pub(crate) fn install(fleet: &Fleet, cluster: &str, server: &Server) -> Self {
+    pub fn install(fleet: &Fleet, cluster: &str, server: &Server) -> Self {
         fleet.bootstrap(cluster);
         Self::start(fleet, cluster, server.relay, &[])
     }
 
     /// Starts the agent of a cluster with its state folder as it is, and with further arguments.
-    pub(crate) fn start(fleet: &Fleet, cluster: &str, server: SocketAddr, further: &[&str]) -> Self {
+    pub fn start(fleet: &Fleet, cluster: &str, server: SocketAddr, further: &[&str]) -> Self {
         Self::start_with(fleet, cluster, &[server], further)
     }
 
     /// As [`Agent::start`], with several servers, the preferred one first.
-    pub(crate) fn start_with(fleet: &Fleet, cluster: &str, servers: &[SocketAddr], further: &[&str]) -> Self {
+    pub fn start_with(fleet: &Fleet, cluster: &str, servers: &[SocketAddr], further: &[&str]) -> Self {
         let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
         let settings = fleet.folder().join(format!("{cluster}-settings.yaml"));
         std::fs::write(&settings, format!("clock: 2026-01-01T00:00:00Z\ntrustDomain: {cluster}\n")).unwrap();
-        let mut command = command(env!("CARGO_BIN_EXE_gloo-mesh-agent"));
+        let mut command = command(fleet.programs().agent);
         path(&mut command, further, "--settings", &settings);
         path(&mut command, further, "--directory", &fleet.folder().join(cluster));
         path(&mut command, further, "--state-directory", &fleet.state(cluster));
@@ -118,7 +125,7 @@ impl Agent {
 }
 
 /// A server and the agents of both workload clusters, with everything applied.
-pub(crate) fn install(fleet: &Fleet) -> (Server, [Agent; 2]) {
+pub fn install(fleet: &Fleet) -> (Server, [Agent; 2]) {
     let server = Server::start(fleet);
     let agents = WORKLOAD_CLUSTERS.map(|cluster| Agent::install(fleet, cluster, &server));
     fleet.wait_until_converged();
@@ -151,16 +158,17 @@ impl Endpoints {
     }
 
     /// Status and body of a path of the health endpoint.
-    pub(crate) fn health(self, path: &str) -> (u16, String) {
+    pub fn health(self, path: &str) -> (u16, String) {
         get(self.health, path)
     }
 
     /// Where health and status are, as `meshctl` takes it.
-    pub(crate) fn url(self) -> String {
+    pub fn url(self) -> String {
         format!("http://{}", self.health)
     }
 
-    pub(crate) fn wait_until_ready(self) {
+    /// Waits until the program says that it is ready.
+    pub fn wait_until_ready(self) {
         wait_for("readiness", || match self.health("/readyz") {
             (200, _) => Ok(()),
             (status, text) => Err(format!("{status}: {text}")),
@@ -168,26 +176,27 @@ impl Endpoints {
     }
 
     /// What a server tells about itself and its clusters.
-    pub(crate) fn status(self) -> Value {
+    pub fn status(self) -> Value {
         let (code, text) = self.health("/status");
         assert_eq!(code, 200);
         serde_json::from_str(&text).unwrap()
     }
 
     /// All metrics as text.
-    pub(crate) fn metrics(self) -> String {
+    pub fn metrics(self) -> String {
         let (status, text) = get(self.stats, "/metrics");
         assert_eq!(status, 200);
         text
     }
 
     /// The value of a metric, with its labels as they are written; `None` if there is none.
-    pub(crate) fn metric(self, name: &str) -> Option<f64> {
+    pub fn metric(self, name: &str) -> Option<f64> {
         let text = self.metrics();
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
-    pub(crate) fn wait_for_metric(self, name: &str, good: impl Fn(f64) -> bool) {
+    /// Waits until a metric has a good value.
+    pub fn wait_for_metric(self, name: &str, good: impl Fn(f64) -> bool) {
         wait_for(name, || match self.metric(name) {
             Some(value) if good(value) => Ok(()),
             found => Err(format!("{found:?}")),
@@ -196,7 +205,7 @@ impl Endpoints {
 }
 
 /// Status and body of a path.
-pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

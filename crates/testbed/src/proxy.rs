@@ -7,11 +7,14 @@ use std::time::Duration;
 use crate::wait::{STEP, wait_for};
 
 /// A line between an agent and a server that can be made to stop in the middle of something.
-pub(crate) struct Proxy {
-    pub(crate) address: SocketAddr,
+#[derive(Debug)]
+pub struct Proxy {
+    /// Where agents connect.
+    pub address: SocketAddr,
     shared: Arc<Shared>,
 }
 
+#[derive(Debug)]
 struct Shared {
     /// Bytes towards the server that may still pass.
     room: AtomicI64,
@@ -21,7 +24,8 @@ struct Shared {
 }
 
 impl Proxy {
-    pub(crate) fn to(server: SocketAddr) -> Self {
+    /// A line to that server.
+    pub fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((server.ip(), 0)).unwrap();
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -50,21 +54,22 @@ impl Proxy {
     }
 
     /// Lets this many more bytes pass towards the server, and then none.
-    pub(crate) fn stop_after(&self, bytes: i64) {
+    pub fn stop_after(&self, bytes: i64) {
         self.shared.room.store(bytes, Ordering::Relaxed);
     }
 
     /// From now on nothing passes in either direction, as behind a firewall that forgot the connection.
-    pub(crate) fn silence(&self) {
+    pub fn silence(&self) {
         self.shared.silent.store(true, Ordering::Relaxed);
     }
 
     /// Lets everything pass again.
-    pub(crate) fn open(&self) {
+    pub fn open(&self) {
         self.shared.room.store(i64::MAX, Ordering::Relaxed);
     }
 
-    pub(crate) fn wait_until_stopped(&self) {
+    /// Waits until as many bytes have passed as may.
+    pub fn wait_until_stopped(&self) {
         wait_for("the line to be full", || match self.shared.room.load(Ordering::Relaxed) {
             ..=0 => Ok(()),
             room => Err(format!("room for {room} bytes")),

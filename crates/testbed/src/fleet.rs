@@ -6,66 +6,76 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tempfile::TempDir;
 
-use crate::process::meshctl;
+use crate::process::Programs;
 use crate::wait::wait_for;
 
 /// Contents by path.
-pub(crate) type Files = BTreeMap<String, String>;
+pub type Files = BTreeMap<String, String>;
 
 /// The clusters of the example that have workloads.
-pub(crate) const WORKLOAD_CLUSTERS: [&str; 2] = ["cluster1", "cluster2"];
+pub const WORKLOAD_CLUSTERS: [&str; 2] = ["cluster1", "cluster2"];
 
 /// A fleet folder of its own for one test, with an address of its own.
-pub(crate) struct Fleet {
+#[derive(Debug)]
+pub struct Fleet {
+    programs: Programs,
     folder: TempDir,
     host: IpAddr,
 }
 
 impl Fleet {
     /// A copy of the example.
-    pub(crate) fn bookinfo() -> Self {
+    pub fn bookinfo(programs: Programs) -> Self {
         let folder = tempfile::tempdir().unwrap();
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/bookinfo"), folder.path());
         // A server that is restarted must find its port free, so tests that run side by side do not share an address.
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let own = if cfg!(target_os = "linux") { NEXT.fetch_add(1, Ordering::Relaxed) } else { 0 };
-        Self { folder, host: IpAddr::V4(Ipv4Addr::new(127, 0, own, 1)) }
+        Self { programs, folder, host: IpAddr::V4(Ipv4Addr::new(127, 0, own, 1)) }
+    }
+
+    /// What is run for it.
+    pub fn programs(&self) -> Programs {
+        self.programs
     }
 
     /// A free port of the address.
-    pub(crate) fn any_port(&self) -> SocketAddr {
+    pub fn any_port(&self) -> SocketAddr {
         SocketAddr::new(self.host, 0)
     }
 
-    pub(crate) fn folder(&self) -> &Path {
+    /// Where its manifests are.
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// A path as an argument.
-    pub(crate) fn argument(&self) -> &str {
+    pub fn argument(&self) -> &str {
         self.folder().to_str().unwrap()
     }
 
     /// The state folder of the server or of an agent.
-    pub(crate) fn state(&self, of: &str) -> PathBuf {
+    pub fn state(&self, of: &str) -> PathBuf {
         self.folder().join(".state").join(of)
     }
 
     /// Where the agent of a cluster puts its outputs if it is not told otherwise.
-    pub(crate) fn output(&self, cluster: &str) -> PathBuf {
+    pub fn output(&self, cluster: &str) -> PathBuf {
         self.folder().join(".meshrelay").join(cluster)
     }
 
-    pub(crate) fn read(&self, path: &str) -> String {
+    /// A file of the fleet.
+    pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.folder().join(path)).unwrap()
     }
 
-    pub(crate) fn write(&self, path: &str, text: &str) {
+    /// Writes a file of the fleet.
+    pub fn write(&self, path: &str, text: &str) {
         fs::write(self.folder().join(path), text).unwrap();
     }
 
     /// Changes a file; every text to be replaced must occur in it.
-    pub(crate) fn edit(&self, path: &str, changes: &[(&str, &str)]) {
+    pub fn edit(&self, path: &str, changes: &[(&str, &str)]) {
         let mut text = self.read(path);
         for (from, to) in changes {
             assert!(text.contains(from), "{path} has {from:?}");
@@ -75,14 +85,14 @@ impl Fleet {
     }
 
     /// Sends `percent` of the traffic to the old reviews instead of `before`, and the rest to the new ones.
-    pub(crate) fn shift_traffic(&self, before: u32, percent: u32) {
+    pub fn shift_traffic(&self, before: u32, percent: u32) {
         let weight = |percent| format!("weight: {percent}\n");
         let (old, new) = (weight(before), weight(100 - before));
         self.edit("cluster1/bookinfo-config.yaml", &[(&old, &weight(percent)), (&new, &weight(100 - percent))]);
     }
 
     /// True if the applied VirtualService has these weights.
-    pub(crate) fn traffic_is_shifted(&self, percent: u32) -> bool {
+    pub fn traffic_is_shifted(&self, percent: u32) -> bool {
         let applied = self.applied("cluster1");
         let service = applied.iter().find(|(path, _)| path.contains("virtualservice-routetable-reviews"));
         service.is_some_and(|(_, text)| {
@@ -90,14 +100,15 @@ impl Fleet {
         })
     }
 
-    pub(crate) fn wait_for_shifted_traffic(&self, percent: u32) {
+    /// Waits until the applied VirtualService has these weights.
+    pub fn wait_for_shifted_traffic(&self, percent: u32) {
         wait_for(format_args!("a weight of {percent} in the VirtualService"), || {
             if self.traffic_is_shifted(percent) { Ok(()) } else { Err("other weights".to_owned()) }
         });
     }
 
     /// Removes the KubernetesCluster of a cluster; returns what has to be written to have it back.
-    pub(crate) fn unregister(&self, cluster: &str) -> String {
+    pub fn unregister(&self, cluster: &str) -> String {
         let path = "mgmt/clusters.yaml";
         let before = self.read(path);
         let others: Vec<&str> =
@@ -107,42 +118,44 @@ impl Fleet {
         before
     }
 
-    pub(crate) fn register_again(&self, before: &str) {
+    /// Undoes [`Fleet::unregister`].
+    pub fn register_again(&self, before: &str) {
         self.write("mgmt/clusters.yaml", before);
     }
 
     /// Gives an agent what an installation gives it: the server's root certificate and the token.
-    pub(crate) fn bootstrap(&self, cluster: &str) {
+    pub fn bootstrap(&self, cluster: &str) {
         self.give(cluster, "relay-root-tls-secret/ca.crt", &self.secret("server", "relay-root-tls-secret/ca.crt"));
         self.give(cluster, TOKEN_FILE, &self.secret("server", TOKEN_FILE));
     }
 
-    pub(crate) fn secret(&self, of: &str, path: &str) -> String {
+    /// A file of the state folder of the server or of an agent.
+    pub fn secret(&self, of: &str, path: &str) -> String {
         fs::read_to_string(self.state(of).join(path)).unwrap()
     }
 
     /// Puts a file into the state folder of an agent.
-    pub(crate) fn give(&self, cluster: &str, path: &str, text: &str) {
+    pub fn give(&self, cluster: &str, path: &str, text: &str) {
         let path = self.state(cluster).join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
     /// What is applied in a cluster.
-    pub(crate) fn applied(&self, cluster: &str) -> Files {
+    pub fn applied(&self, cluster: &str) -> Files {
         yaml_files(&self.output(cluster))
     }
 
     /// What should be applied in each cluster for the manifests as they are now.
-    pub(crate) fn expected(&self) -> BTreeMap<String, Files> {
+    pub fn expected(&self) -> BTreeMap<String, Files> {
         let out = tempfile::tempdir().unwrap();
-        let answer = meshctl(&["translate", self.argument(), "-o", out.path().to_str().unwrap()]);
+        let answer = self.programs.meshctl(&["translate", self.argument(), "-o", out.path().to_str().unwrap()]);
         assert_eq!(answer.code, 0, "{}", answer.stderr);
         WORKLOAD_CLUSTERS.map(|cluster| (cluster.to_owned(), yaml_files(&out.path().join(cluster)))).into()
     }
 
     /// Waits until the agents have applied what `meshctl translate` makes of the manifests, byte for byte.
-    pub(crate) fn wait_until_converged(&self) {
+    pub fn wait_until_converged(&self) {
         let expected = self.expected();
         for (cluster, expected) in &expected {
             assert!(!expected.is_empty());
@@ -152,17 +165,17 @@ impl Fleet {
 }
 
 /// File with the token that agents register with, in a state folder.
-pub(crate) const TOKEN_FILE: &str = "relay-identity-token-secret/token";
+pub const TOKEN_FILE: &str = "relay-identity-token-secret/token";
 
 /// Ok if both are the same, otherwise what differs.
-pub(crate) fn difference(expected: &Files, found: &Files) -> Result<(), String> {
+pub fn difference(expected: &Files, found: &Files) -> Result<(), String> {
     let differing: Vec<&String> =
         expected.keys().chain(found.keys()).filter(|path| expected.get(*path) != found.get(*path)).collect();
     if differing.is_empty() { Ok(()) } else { Err(format!("differences in {differing:?}")) }
 }
 
 /// The YAML files below a folder.
-pub(crate) fn yaml_files(folder: &Path) -> Files {
+pub fn yaml_files(folder: &Path) -> Files {
     let mut files = Files::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(current) = folders.pop() {
@@ -182,7 +195,7 @@ pub(crate) fn yaml_files(folder: &Path) -> Files {
 }
 
 /// Copies a folder, following links, without what begins with `.meshrelay`.
-pub(crate) fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();

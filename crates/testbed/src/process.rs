@@ -11,7 +11,8 @@ use crate::wait::wait_for;
 const SHOWN: usize = 60;
 
 /// A running program. Killed when dropped.
-pub(crate) struct Process {
+#[derive(Debug)]
+pub struct Process {
     name: String,
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
@@ -19,7 +20,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts a program without the environment of the test; `name` is for messages.
-    pub(crate) fn start(name: impl Into<String>, mut command: Command) -> Self {
+    pub fn start(name: impl Into<String>, mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         collect(child.stdout.take().unwrap(), &lines);
@@ -28,12 +29,12 @@ impl Process {
     }
 
     /// Number of lines so far, to be given to [`Process::line_since`].
-    pub(crate) fn mark(&self) -> usize {
+    pub fn mark(&self) -> usize {
         self.lines.lock().len()
     }
 
     /// The first line from `mark` on that contains all of `parts`, once there is one.
-    pub(crate) fn line_since(&self, mark: usize, parts: &[&str]) -> String {
+    pub fn line_since(&self, mark: usize, parts: &[&str]) -> String {
         wait_for(format_args!("a line of {} with {parts:?}", self.name), || {
             let lines = self.lines.lock();
             let found = lines.iter().skip(mark).find(|line| parts.iter().all(|part| line.contains(part)));
@@ -42,35 +43,35 @@ impl Process {
     }
 
     /// The first line that contains all of `parts`, once there is one.
-    pub(crate) fn line(&self, parts: &[&str]) -> String {
+    pub fn line(&self, parts: &[&str]) -> String {
         self.line_since(0, parts)
     }
 
     /// True if a line contains all of `parts` now.
-    pub(crate) fn has_line(&self, parts: &[&str]) -> bool {
+    pub fn has_line(&self, parts: &[&str]) -> bool {
         self.lines.lock().iter().any(|line| parts.iter().all(|part| line.contains(part)))
     }
 
     /// The log record that says where the program listens.
-    pub(crate) fn started(&self) -> Value {
+    pub fn started(&self) -> Value {
         serde_json::from_str(&self.line(&["\"message\":\"started\""])).unwrap()
     }
 
     /// SIGKILL: what a crash or a lost machine is like.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         // A process that has ended is as good as killed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Sends a signal, such as TERM.
-    pub(crate) fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         let sent = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", self.child.id())).status().unwrap();
         assert!(sent.success());
     }
 
     /// Waits until the program has ended by itself.
-    pub(crate) fn ended(&mut self) -> ExitStatus {
+    pub fn ended(&mut self) -> ExitStatus {
         let Self { name, child, .. } = self;
         wait_for(format_args!("the end of {name}"), || {
             child.try_wait().unwrap().ok_or_else(|| "it is running".to_owned())
@@ -100,28 +101,57 @@ fn collect(stream: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) 
     });
 }
 
-/// A command of one of the three programs, with an empty environment.
-pub(crate) fn command(program: &str) -> Command {
+/// Paths of the programs under test, which only the tests of their package know: see [`programs!`](crate::programs).
+#[derive(Clone, Copy, Debug)]
+pub struct Programs {
+    /// The management server.
+    pub server: &'static str,
+    /// The agent.
+    pub agent: &'static str,
+    /// The command line.
+    pub meshctl: &'static str,
+}
+
+impl Programs {
+    /// Runs `meshctl` to its end.
+    pub fn meshctl(self, arguments: &[&str]) -> Answer {
+        run(command(self.meshctl).args(arguments))
+    }
+}
+
+/// The programs that cargo built for the tests in which this stands.
+#[macro_export]
+macro_rules! programs {
+    () => {
+        $crate::Programs {
+            server: env!("CARGO_BIN_EXE_gloo-mesh-mgmt-server"),
+            agent: env!("CARGO_BIN_EXE_gloo-mesh-agent"),
+            meshctl: env!("CARGO_BIN_EXE_meshctl"),
+        }
+    };
+}
+
+/// A command with an empty environment.
+pub fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env_clear();
     command
 }
 
 /// What a program that ends by itself said.
-pub(crate) struct Answer {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+#[derive(Debug)]
+pub struct Answer {
+    /// Its exit code.
+    pub code: i32,
+    /// What it wrote to the standard output.
+    pub stdout: String,
+    /// What it wrote to the standard error.
+    pub stderr: String,
 }
 
 /// Runs a program to its end.
-pub(crate) fn run(command: &mut Command) -> Answer {
+pub fn run(command: &mut Command) -> Answer {
     let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Answer { code: status.code().unwrap(), stdout: text(stdout), stderr: text(stderr) }
-}
-
-/// Runs `meshctl` to its end.
-pub(crate) fn meshctl(arguments: &[&str]) -> Answer {
-    run(command(env!("CARGO_BIN_EXE_meshctl")).args(arguments))
 }

@@ -10,14 +10,15 @@ use crate::fleet::Fleet;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Looks all the time whether what is applied stays there and whole.
-pub(crate) struct Watcher {
+#[derive(Debug)]
+pub struct Watcher {
     stop: Arc<AtomicBool>,
     looks: Option<JoinHandle<Result<u64, String>>>,
 }
 
 impl Watcher {
     /// Watches everything that is applied in these clusters now.
-    pub(crate) fn over(fleet: &Fleet, clusters: &[&str]) -> Self {
+    pub fn over(fleet: &Fleet, clusters: &[&str]) -> Self {
         let paths: Vec<PathBuf> = clusters
             .iter()
             .flat_map(|cluster| fleet.applied(cluster).into_keys().map(|path| fleet.output(cluster).join(path)))
@@ -48,7 +49,7 @@ impl Watcher {
     }
 
     /// Fails the test if anything was missing at any look.
-    pub(crate) fn finish(mut self) {
+    pub fn finish(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let looks = self.looks.take().unwrap().join().unwrap();
         assert!(looks.unwrap_or_else(|missing| panic!("an output disappeared: {missing}")) > 0);

@@ -1,5 +1,3 @@
-//! Real Redis servers on free ports of the loopback, which end with the value that stands for them.
-
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -8,7 +6,7 @@ use std::time::{Duration, Instant};
 use redis::{Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, Value};
 use tempfile::TempDir;
 
-use crate::conformance::DEADLINE;
+use crate::wait::DEADLINE;
 
 /// How often another port is tried: somebody else may take one between looking and using it.
 const ATTEMPTS: usize = 20;
@@ -29,26 +27,29 @@ fn program() -> PathBuf {
     })
 }
 
-pub(crate) fn free_port() -> u16 {
+/// A port of the loopback that nobody uses now.
+pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
-/// A running server.
-pub(crate) struct Server {
+/// A real Redis on a free port of the loopback, which ends with the value that stands for it.
+#[derive(Debug)]
+pub struct Redis {
     child: Child,
-    pub(crate) port: u16,
+    /// Where it listens.
+    pub port: u16,
     directory: TempDir,
     arguments: Vec<String>,
 }
 
-impl Server {
+impl Redis {
     /// A server that saves nothing, with more arguments; `PORT` in them is its port, `DIR` its folder.
-    pub(crate) fn start(arguments: &[&str]) -> Self {
+    pub fn start(arguments: &[&str]) -> Self {
         Self::start_with(arguments, |_, _| {})
     }
 
     /// A Sentinel that watches the master at that port, with that password.
-    pub(crate) fn sentinel(name: &str, master: u16, password: &str) -> Self {
+    pub fn sentinel(name: &str, master: u16, password: &str) -> Self {
         Self::start_with(&["DIR/sentinel.conf", "--sentinel"], |port, directory| {
             let text = format!(
                 "port {port}\nbind 127.0.0.1\ndir {directory}\nlogfile {directory}/log\nunixsocket {directory}/socket\n\
@@ -61,7 +62,7 @@ impl Server {
     }
 
     /// With a folder that `prepare` gets ready, given port and folder.
-    pub(crate) fn start_with(arguments: &[&str], prepare: impl Fn(u16, &Path)) -> Self {
+    pub fn start_with(arguments: &[&str], prepare: impl Fn(u16, &Path)) -> Self {
         let given = arguments.iter().map(|&argument| argument.to_owned()).collect::<Vec<_>>();
         for _ in 0..ATTEMPTS {
             let (port, directory) = (free_port(), TempDir::new().unwrap());
@@ -75,22 +76,24 @@ impl Server {
         panic!("no redis-server came up with {given:?}");
     }
 
-    pub(crate) fn address(&self) -> String {
+    /// Host and port.
+    pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    pub(crate) fn directory(&self) -> &Path {
+    /// Where it keeps what it saves, and its log.
+    pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
     /// As `kill -9` does.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// On the same port as before, with what it saved.
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         let end = Instant::now() + DEADLINE;
         loop {
             self.child = spawn(self.port, self.directory.path(), &self.arguments);
@@ -133,7 +136,7 @@ impl Server {
     }
 
     /// Runs a command, given as words.
-    pub(crate) fn try_run(&self, words: &str) -> redis::RedisResult<Value> {
+    pub fn try_run(&self, words: &str) -> redis::RedisResult<Value> {
         let mut words = words.split(' ');
         let mut command = redis::cmd(words.next().unwrap());
         words.for_each(|word| {
@@ -143,19 +146,19 @@ impl Server {
     }
 
     /// Runs a command that works.
-    pub(crate) fn run(&self, words: &str) -> Value {
+    pub fn run(&self, words: &str) -> Value {
         self.try_run(words).unwrap_or_else(|error| panic!("{words}: {error}"))
     }
 
     /// What `INFO` says under that name.
-    pub(crate) fn info(&self, name: &str) -> String {
+    pub fn info(&self, name: &str) -> String {
         let info: String = redis::from_redis_value(self.run("INFO everything")).unwrap();
         let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.unwrap_or_else(|| panic!("INFO has no {name}")).to_owned()
     }
 }
 
-impl Drop for Server {
+impl Drop for Redis {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
