@@ -50,6 +50,9 @@ pub struct Metrics {
     pub(crate) units_recomputed: Counter,
     pub(crate) store_write_time: Histogram,
     pub(crate) store_errors: Counter,
+    pub(crate) leader: Gauge,
+    pub(crate) replicas: Gauge,
+    pub(crate) sent_away: Counter,
 }
 
 impl Default for Metrics {
@@ -69,6 +72,9 @@ impl Default for Metrics {
             units_recomputed: Counter::default(),
             store_write_time: Histogram::new(TIME_BUCKETS),
             store_errors: Counter::default(),
+            leader: Gauge::default(),
+            replicas: Gauge::default(),
+            sent_away: Counter::default(),
         }
     }
 }
@@ -145,6 +151,24 @@ impl Metrics {
             "End of the server's certificate",
             &[],
             &self.certificate_expires,
+        );
+        metrics.add(
+            "meshrelay_leader",
+            "1 while this server is the replica that writes the reports, else 0",
+            &[],
+            &self.leader,
+        );
+        metrics.add(
+            "meshrelay_replicas",
+            "Replicas of the management server that the snapshot store knew of last, with this one; 0 without a store",
+            &[],
+            &self.replicas,
+        );
+        metrics.add(
+            "meshrelay_agents_sent_away",
+            "Agents that were asked to go to a replica that serves fewer",
+            &[],
+            &self.sent_away,
         );
         let mut infos = metrics.into_infos();
         infos.extend(cluster_metrics::infos());
