@@ -1,6 +1,10 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use meshrelay_process::metrics::{Documented, MetricInfo};
 use meshrelay_relay::Refusal;
 use meshrelay_relay::grpc::{RelayHandle, Traffic};
+use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -26,8 +30,11 @@ pub(crate) struct ReasonLabel {
     pub(crate) reason: &'static str,
 }
 
+/// Number of resources with findings, by what is counted together.
+pub(crate) type FindingCounts = BTreeMap<FindingLabels, i64>;
+
 /// Labels of findings.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub(crate) struct FindingLabels {
     pub(crate) workspace: String,
     pub(crate) gvk: String,
@@ -38,8 +45,10 @@ pub(crate) struct FindingLabels {
 pub struct Metrics {
     pub(crate) translation_time: Histogram,
     pub(crate) reconciler_time: Histogram,
-    pub(crate) translation_errors: Family<FindingLabels, Gauge>,
-    pub(crate) translation_warnings: Family<FindingLabels, Gauge>,
+    translation_errors: Family<FindingLabels, Gauge>,
+    translation_warnings: Family<FindingLabels, Gauge>,
+    /// Errors and warnings as they are shown.
+    findings: Arc<Mutex<[FindingCounts; 2]>>,
     pub(crate) write_failures: Family<ClusterLabel, Counter>,
     pub(crate) refusals: Family<ReasonLabel, Counter>,
     pub(crate) handshake_failures: Family<ReasonLabel, Counter>,
@@ -62,6 +71,7 @@ impl Default for Metrics {
             reconciler_time: Histogram::new(TIME_BUCKETS),
             translation_errors: Family::default(),
             translation_warnings: Family::default(),
+            findings: Arc::default(),
             write_failures: Family::default(),
             refusals: Family::default(),
             handshake_failures: Family::default(),
@@ -80,6 +90,21 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Shows what the last translation found. What is found again never disappears meanwhile, whenever somebody looks.
+    pub(crate) fn show_findings(&self, errors: FindingCounts, warnings: FindingCounts) {
+        let mut shown = self.findings.lock();
+        let families = [&self.translation_errors, &self.translation_warnings];
+        for ((family, before), now) in families.into_iter().zip(shown.iter_mut()).zip([errors, warnings]) {
+            for (labels, count) in &now {
+                family.get_or_create(labels).set(*count);
+            }
+            for labels in before.keys().filter(|labels| !now.contains_key(*labels)) {
+                family.remove(labels);
+            }
+            *before = now;
+        }
+    }
+
     /// Adds all metrics to a registry; returns what the reference says about them.
     pub fn register(&self, registry: &mut Registry) -> Vec<MetricInfo> {
         let mut metrics = Documented::new(registry);
