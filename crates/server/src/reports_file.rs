@@ -3,17 +3,29 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use meshrelay_process::machine::blocking;
 use meshrelay_translate::{Reports, ReportsDocument};
 use tokio::sync::watch;
 
-/// Writes the newest of `reports` whenever they change, until their sender is gone; the last ones are written then.
-pub(crate) async fn keep(path: PathBuf, mut reports: watch::Receiver<Option<Arc<Reports>>>) {
-    while reports.changed().await.is_ok() {
+use crate::replicas::Leadership;
+
+/// Writes the newest of `reports` whenever they change and this server leads, until their sender is gone; the last ones are
+/// written then.
+pub(crate) async fn keep(path: PathBuf, mut reports: watch::Receiver<Option<Arc<Reports>>>, mut leader: Leadership) {
+    loop {
+        tokio::select! {
+            biased;
+            changed = reports.changed() => if changed.is_err() { return },
+            // What another one found is there, and may be older.
+            Ok(()) = leader.changed() => {}
+        }
+        if leader.borrow_and_update().is_none() {
+            continue;
+        }
         let newest = reports.borrow_and_update().clone();
         let Some(newest) = newest else { continue };
         let file = path.clone();
-        let written = tokio::task::spawn_blocking(move || write(&file, &newest)).await;
-        if let Err(error) = written.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+        if let Err(error) = blocking(move || write(&file, &newest)).await.flatten() {
             tracing::warn!(%error, path = %path.display(), "the reports could not be written");
         }
     }

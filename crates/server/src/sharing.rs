@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use meshrelay_relay::Held;
@@ -15,10 +15,12 @@ use meshrelay_store::{
 };
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Metrics;
 use crate::inputs::Inputs;
+use crate::shared_memory::SharedMemory;
 use crate::warm::{self, WarmClusters};
 
 /// How long the store is asked to wait for changes: a bound for calls that hang, not for how fast changes are seen.
@@ -34,6 +36,7 @@ const WARM: &str = "warm-clusters";
 pub(crate) struct Sharing {
     store: Arc<dyn SnapshotStore>,
     inputs: Arc<Inputs>,
+    memory: Arc<SharedMemory>,
     metrics: Metrics,
     /// Name of this replica.
     replica: String,
@@ -45,16 +48,18 @@ impl Sharing {
     pub(crate) fn new(
         store: Arc<dyn SnapshotStore>,
         inputs: Arc<Inputs>,
+        memory: Arc<SharedMemory>,
         metrics: Metrics,
         replica: impl Into<String>,
     ) -> Self {
-        Self { store, inputs, metrics, replica: replica.into(), known: Mutex::default() }
+        inputs.expect_store();
+        Self { store, inputs, memory, metrics, replica: replica.into(), known: Mutex::default() }
     }
 
     /// Writes and follows until stopped. A store that is away stops neither agents nor translation: both go on with what
     /// is in memory, and what could not be written is written when it is back.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let both = async { tokio::join!(self.write(), self.follow(), self.watch_health()) };
+        let both = async { tokio::join!(self.write(), self.write_memory(), self.follow(), self.watch_health()) };
         stop.run_until_cancelled(both).await;
     }
 
@@ -110,6 +115,28 @@ impl Sharing {
         }
     }
 
+    /// Writes what translation remembers.
+    async fn write_memory(&self) {
+        let mut unwritten = self.memory.unwritten();
+        loop {
+            unwritten.borrow_and_update();
+            match self.memory.write(&*self.store).await {
+                Ok(is_news) => {
+                    if is_news {
+                        self.inputs.look_again();
+                    }
+                    if unwritten.changed().await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    self.failed("writing what translation remembers", &error);
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
     async fn write_one(&self, cluster: &Name) -> Result<(), StoreError> {
         let Some(held) = self.inputs.held(cluster) else {
             // Deregistered: what is left of it in the store would come back with the next restart.
@@ -134,7 +161,8 @@ impl Sharing {
     async fn share_warm(&self, gone: Option<&Name>) -> Result<(), StoreError> {
         let mut shared = self.store.document(WARM).await?;
         loop {
-            let theirs = shared.as_ref().map(|document| warm_in(&document.value)).unwrap_or_default();
+            let theirs =
+                shared.as_ref().map(|document| warm_in(&document.value, self.inputs.clock.now())).unwrap_or_default();
             let mut all = theirs.clone();
             all.retain(|name, _| Some(name) != gone);
             self.inputs.add_warm(all.clone());
@@ -157,7 +185,11 @@ impl Sharing {
         let mut cursor = Cursor::default();
         let mut registered = self.inputs.registrations();
         loop {
-            registered.borrow_and_update();
+            // Marked as seen only where it is acted on: it may come while something else is done.
+            if registered.has_changed().unwrap_or_default() {
+                registered.borrow_and_update();
+                cursor = Cursor::default();
+            }
             let step = async {
                 match self.store.changes(&cursor, FEED_WAIT).await? {
                     Changes::News { changed, cursor } => {
@@ -173,6 +205,7 @@ impl Sharing {
                 }
             };
             tokio::select! {
+                biased;
                 done = step => match done {
                     Ok(next) => cursor = next,
                     Err(error) => {
@@ -193,12 +226,19 @@ impl Sharing {
         match subject {
             Subject::Snapshot(SnapshotId { role: Role::Input, cluster }) => self.read_one(cluster).await,
             Subject::Document(name) if name == WARM => self.share_warm(None).await,
-            Subject::Snapshot(_) | Subject::Document(_) => Ok(()),
+            Subject::Document(name) => {
+                if self.memory.read(&*self.store, name).await? {
+                    self.inputs.look_again();
+                }
+                Ok(())
+            }
+            Subject::Snapshot(_) => Ok(()),
         }
     }
 
     /// Takes over all that is newer, and has all written that is not there, or is older: the store may be new.
     async fn catch_up(&self) -> Result<(), StoreError> {
+        let is_complete = self.inputs.knows_registered();
         self.share_warm(None).await?;
         let heads = self.store.heads().await?;
         let ours = self.inputs.all_held();
@@ -209,6 +249,10 @@ impl Sharing {
             if self.inputs.is_registered(cluster) {
                 self.read_one(cluster).await?;
             }
+        }
+        self.memory.read_all(&*self.store).await?;
+        if is_complete {
+            self.inputs.store_is_read();
         }
         Ok(())
     }
@@ -236,8 +280,8 @@ impl Sharing {
     }
 }
 
-fn warm_in(value: &Value) -> WarmClusters {
-    warm::shared(value, Timestamp::now())
+fn warm_in(value: &Value, now: Timestamp) -> WarmClusters {
+    warm::shared(value, now)
 }
 
 /// Whether what the store has is older than what we hold.
@@ -283,7 +327,7 @@ mod tests {
             inputs.set_management(Arc::default(), clusters.into_iter().collect());
             let stop = CancellationToken::new();
             let store: Arc<dyn SnapshotStore> = Arc::<MemoryStore>::clone(store);
-            let sharing = Sharing::new(store, Arc::clone(&inputs), Metrics::default(), name);
+            let sharing = Sharing::new(store, Arc::clone(&inputs), Arc::default(), Metrics::default(), name);
             tokio::spawn(sharing.run(stop.clone()));
             Self { inputs, stop }
         }
@@ -329,6 +373,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_is_translated_before_what_others_know_of_registered_clusters_was_read() {
+        let store: Arc<dyn SnapshotStore> = Arc::new(MemoryStore::default());
+        let stored = Stored::new(5, snapshot(5), Value::Null, "gone");
+        store.put(&SnapshotId::input("one"), &stored).await.unwrap();
+        let inputs = Arc::new(Inputs::new("mgmt".into(), WarmClusters::new()));
+        let sharing = Sharing::new(Arc::clone(&store), Arc::clone(&inputs), Arc::default(), Metrics::default(), "new");
+        let is_read = || inputs.for_translation().is_some_and(|picture| !picture.store_unread);
+        // The store is faster than the management cluster, as it may be.
+        sharing.catch_up().await.unwrap();
+        assert!(!is_read());
+        inputs.set_management(Arc::default(), BTreeMap::from([("one".into(), Registration::default())]));
+        assert!(!is_read(), "no cluster is warm yet, as far as is known here");
+        sharing.catch_up().await.unwrap();
+        assert!(is_read());
+        let picture = inputs.for_translation().unwrap();
+        assert!(picture.registered.values().all(|cluster| cluster.warm && cluster.present));
+        assert_eq!(picture.versions, BTreeMap::from([("one".into(), 5)]));
+    }
+
+    #[tokio::test]
     async fn an_old_input_never_replaces_a_newer_one() {
         let store = Arc::new(MemoryStore::default());
         let id = SnapshotId::input("one");
@@ -348,7 +412,8 @@ mod tests {
         let mut cursor = Cursor::default();
         let mut see = async |clusters: usize| loop {
             let heads = store.heads().await.unwrap();
-            let warm = store.document(WARM).await.unwrap().map(|warm| warm_in(&warm.value)).unwrap_or_default();
+            let warm =
+                store.document(WARM).await.unwrap().map(|warm| warm_in(&warm.value, time(0))).unwrap_or_default();
             if (heads.len(), warm.len()) == (clusters, clusters) {
                 return;
             }

@@ -1,18 +1,20 @@
 use std::collections::BTreeMap;
-use std::pin::Pin;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 use meshrelay_snapshot::{Name, Snapshot};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::drive::{Clock, Control, WRITE_AHEAD, Wires, drive};
 use super::status::{end_of_client, status_of, to_status};
-use super::{Caller, Hub, Notice, Peer, Registrar, Registration, Traffic, proto};
+use super::{Call, Caller, Frames, Hub, Notice, Peer, Registrar, Registration, Traffic, Transport, proto};
 use crate::presence::{Direction, Presence};
 use crate::wire::{Frame, Hello, codec};
 use crate::{
@@ -65,12 +67,19 @@ struct Streams {
     /// What each agent is known to hold of its output, kept to make deltas from after a reconnect.
     bases: Mutex<BTreeMap<Name, Arc<Snapshot>>>,
     draining: Mutex<Option<String>>,
+    cut: CancellationToken,
     traffic: Traffic,
 }
 
 /// The relay's gRPC service.
 pub struct RelayService<R, H> {
     shared: Arc<Shared<R, H>>,
+}
+
+impl<R, H> Clone for RelayService<R, H> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
 }
 
 impl<R, H> std::fmt::Debug for RelayService<R, H> {
@@ -100,6 +109,18 @@ impl RelayHandle {
         for stream in self.streams.presence.lock().streams() {
             stream.send_replace(Control::Drain(message.to_owned()));
         }
+    }
+
+    /// Asks the agent of a cluster to connect to another replica.
+    pub fn drain_cluster(&self, cluster: &str, message: &str) {
+        for stream in self.streams.presence.lock().streams_of(cluster) {
+            stream.send_replace(Control::Drain(message.to_owned()));
+        }
+    }
+
+    /// Ends all streams at once and tells nobody, as when the process dies.
+    pub fn cut(&self) {
+        self.streams.cut.cancel();
     }
 
     /// Number of open streams.
@@ -133,12 +154,10 @@ struct Accepted {
     cluster: Name,
     claim: Claim,
     control: watch::Receiver<Control>,
-    incoming: Streaming<proto::Frame>,
+    incoming: Frames,
     outgoing: mpsc::Sender<proto::Frame>,
     status: oneshot::Sender<Status>,
 }
-
-type FrameStream = Pin<Box<dyn Stream<Item = Result<proto::Frame, Status>> + Send>>;
 
 impl<R: Registrar, H: Hub> RelayService<R, H> {
     /// A service in front of `hub`.
@@ -161,21 +180,26 @@ impl<R: Registrar, H: Hub> RelayService<R, H> {
 
 impl<R: Registrar, H: Hub> Shared<R, H> {
     fn refuse(&self, cluster: &str, refusal: &Refusal) -> Status {
-        tracing::warn!(cluster, code = refusal.reason.code(), reason = %refusal.message, "refused a caller");
+        let (code, reason) = (refusal.reason.code(), &refusal.message);
+        if refusal.reason == RefusalReason::AtCapacity {
+            tracing::info!(cluster, code, reason, "sent a caller to another replica");
+        } else {
+            tracing::warn!(cluster, code, reason, "refused a caller");
+        }
         self.hub.on_refused(cluster, refusal);
         to_status(refusal)
     }
 
-    async fn hello(&self, incoming: &mut Streaming<proto::Frame>) -> Result<Hello, Refusal> {
+    async fn hello(&self, incoming: &mut Frames) -> Result<Hello, Refusal> {
         let refuse = |found: String| {
             let message = format!("expected a hello within {:?}, found {found}", self.settings.hello_deadline);
             Refusal::new(RefusalReason::Handshake, message)
         };
-        let first = tokio::time::timeout(self.settings.hello_deadline, incoming.message()).await;
+        let first = tokio::time::timeout(self.settings.hello_deadline, incoming.next()).await;
         let frame = match first {
-            Ok(Ok(Some(frame))) => frame,
-            Ok(Ok(None)) => return Err(refuse("the end of the stream".to_owned())),
-            Ok(Err(status)) => return Err(refuse(status.message().to_owned())),
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => return Err(refuse("the end of the stream".to_owned())),
+            Ok(Some(Err(status))) => return Err(refuse(status.message().to_owned())),
             Err(_) => return Err(refuse("nothing".to_owned())),
         };
         self.streams.traffic.received(&frame);
@@ -216,6 +240,48 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
         self.hub.authorize(caller)
     }
 
+    /// Answers whether streams would be let in.
+    fn answer(&self, hello: Option<proto::Hello>, (peer, token): (Peer, Option<String>)) -> Result<(), Status> {
+        let decoded = codec::decode(proto::Frame { body: hello.map(proto::frame::Body::Hello) });
+        let hello = match decoded {
+            Ok(Frame::Hello(hello)) => hello,
+            other => {
+                let found = other.map_or_else(|error| error.to_string(), |frame| format!("a {} frame", frame.name()));
+                let message = format!("expected a hello in the question, found {found}");
+                return Err(to_status(&Refusal::new(RefusalReason::Handshake, message)));
+            }
+        };
+        let ours = self.our_hello(&hello.cluster);
+        let caller = Caller { hello, peer, token, direction: Direction::Push };
+        // Whoever asks again and again while it is served elsewhere is no refused caller to count and log.
+        self.check(&caller, &ours).map_err(|refusal| to_status(&refusal))
+    }
+
+    /// Lets a stream in and serves it.
+    async fn open(
+        self: Arc<Self>,
+        direction: Direction,
+        caller: (Peer, Option<String>),
+        frames: Frames,
+    ) -> Result<Frames, Status> {
+        let (accepted, stream) = self.accept(frames, caller, direction).await?;
+        let cut = self.streams.cut.clone();
+        tokio::spawn(async move {
+            let served = async {
+                match direction {
+                    Direction::Push => self.run_push(accepted).await,
+                    Direction::Pull => self.run_pull(accepted).await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = cut.cancelled() => {}
+                () = served => {}
+            }
+        });
+        Ok(stream)
+    }
+
     fn our_hello(&self, cluster: &Name) -> Hello {
         Hello {
             cluster: cluster.clone(),
@@ -229,11 +295,10 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
 
     async fn accept(
         &self,
-        request: Request<Streaming<proto::Frame>>,
+        mut incoming: Frames,
+        (peer, token): (Peer, Option<String>),
         direction: Direction,
-    ) -> Result<(Accepted, FrameStream), Status> {
-        let (peer, token) = (peer_of(&request), bearer(&request));
-        let mut incoming = request.into_inner();
+    ) -> Result<(Accepted, Frames), Status> {
         let hello = self.hello(&mut incoming).await.map_err(|refusal| self.refuse("", &refusal))?;
         let cluster = hello.cluster.clone();
         let ours = self.our_hello(&cluster);
@@ -252,7 +317,7 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
         let (outgoing, frames) = mpsc::channel(WRITE_AHEAD);
         let (status, ended) = oneshot::channel();
         let tail = futures::stream::once(ended).filter_map(async |status| status.ok().map(Err));
-        let stream: FrameStream = Box::pin(ReceiverStream::new(frames).map(Ok).chain(tail));
+        let stream: Frames = Box::pin(ReceiverStream::new(frames).map(Ok).chain(tail));
         let setup = Setup {
             hello: ours,
             peer: Some(hello.clone()),
@@ -311,10 +376,13 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
         let base = self.streams.bases.lock().get(&cluster).cloned();
         let memory = Memory { base, ..Memory::default() };
         let mut sender = Sender::new(accepted.setup.clone(), target, memory);
+        let mut last = self.hub.last_output(&cluster);
+        last.mark_changed();
+        let (either, mut wanted) = watch::channel(None);
         let wires = Wires {
             incoming: &mut accepted.incoming,
             outgoing: &accepted.outgoing,
-            inputs: &mut outputs,
+            inputs: &mut wanted,
             control: &mut accepted.control,
             traffic: &self.streams.traffic,
             clock: self.clock,
@@ -329,6 +397,7 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
                     }
                     Notice::Acknowledged { version, digest, kind }
                 }
+                Sent::PeerHoldsNothing => Notice::HoldsNothing,
                 Sent::Withheld(withheld) => Notice::Withheld(withheld),
                 Sent::Nacked { reason, message } => {
                     tracing::warn!(%cluster, code = reason.code(), message, "the agent refused a transfer");
@@ -338,15 +407,52 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
             };
             self.hub.on_notice(&cluster, Direction::Pull, notice);
         };
-        let end = drive(&mut sender, wires, |sender, now, target| sender.set_target(now, target), on_event).await;
+        let feed = |sender: &mut Sender, now, wanted| match wanted {
+            Wanted::Output(output) => sender.set_target(now, output),
+            Wanted::Last(last) => sender.set_fallback(now, last),
+        };
+        let end = tokio::select! {
+            biased;
+            end = drive(&mut sender, wires, feed, on_event) => end,
+            never = follow(outputs, last, either) => match never {},
+        };
         self.finish(accepted, Direction::Pull, end);
+    }
+}
+
+/// What an agent is to hold.
+#[derive(Clone)]
+enum Wanted {
+    /// The output.
+    Output(Arc<Snapshot>),
+    /// The last one, while there is no other and it holds nothing.
+    Last(Arc<Snapshot>),
+}
+
+/// Makes one of two: the output as soon as there is one.
+async fn follow(
+    mut outputs: watch::Receiver<Option<Arc<Snapshot>>>,
+    mut last: watch::Receiver<Option<Arc<Snapshot>>>,
+    either: watch::Sender<Option<Wanted>>,
+) -> Infallible {
+    loop {
+        tokio::select! {
+            biased;
+            Ok(()) = outputs.changed() => if let Some(output) = outputs.borrow_and_update().clone() {
+                either.send_replace(Some(Wanted::Output(output)));
+            },
+            Ok(()) = last.changed() => if let (Some(last), None) = (&*last.borrow_and_update(), &*outputs.borrow()) {
+                either.send_replace(Some(Wanted::Last(Arc::clone(last))));
+            },
+            else => return std::future::pending().await,
+        }
     }
 }
 
 #[tonic::async_trait]
 impl<R: Registrar, H: Hub> proto::relay_server::Relay for RelayService<R, H> {
-    type PushStream = FrameStream;
-    type PullStream = FrameStream;
+    type PushStream = Frames;
+    type PullStream = Frames;
 
     async fn register(
         &self,
@@ -368,34 +474,42 @@ impl<R: Registrar, H: Hub> proto::relay_server::Relay for RelayService<R, H> {
     }
 
     async fn check(&self, request: Request<proto::CheckRequest>) -> Result<Response<proto::CheckResponse>, Status> {
-        let (peer, token) = (peer_of(&request), bearer(&request));
-        let body = request.into_inner().hello.map(proto::frame::Body::Hello);
-        let decoded = codec::decode(proto::Frame { body });
-        let hello = match decoded {
-            Ok(Frame::Hello(hello)) => hello,
-            other => {
-                let found = other.map_or_else(|error| error.to_string(), |frame| format!("a {} frame", frame.name()));
-                let message = format!("expected a hello in the question, found {found}");
-                return Err(to_status(&Refusal::new(RefusalReason::Handshake, message)));
-            }
-        };
-        let ours = self.shared.our_hello(&hello.cluster);
-        let caller = Caller { hello, peer, token, direction: Direction::Push };
-        // Whoever asks again and again while it is served elsewhere is no refused caller to count and log.
-        self.shared.check(&caller, &ours).map_err(|refusal| to_status(&refusal))?;
+        let caller = (peer_of(&request), bearer(&request));
+        self.shared.answer(request.into_inner().hello, caller)?;
         Ok(Response::new(proto::CheckResponse {}))
     }
 
-    async fn push(&self, request: Request<Streaming<proto::Frame>>) -> Result<Response<FrameStream>, Status> {
-        let (accepted, stream) = self.shared.accept(request, Direction::Push).await?;
-        tokio::spawn(Arc::clone(&self.shared).run_push(accepted));
-        Ok(Response::new(stream))
+    async fn push(&self, request: Request<Streaming<proto::Frame>>) -> Result<Response<Frames>, Status> {
+        let caller = (peer_of(&request), bearer(&request));
+        let frames = request.into_inner().boxed();
+        Ok(Response::new(Arc::clone(&self.shared).open(Direction::Push, caller, frames).await?))
     }
 
-    async fn pull(&self, request: Request<Streaming<proto::Frame>>) -> Result<Response<FrameStream>, Status> {
-        let (accepted, stream) = self.shared.accept(request, Direction::Pull).await?;
-        tokio::spawn(Arc::clone(&self.shared).run_pull(accepted));
-        Ok(Response::new(stream))
+    async fn pull(&self, request: Request<Streaming<proto::Frame>>) -> Result<Response<Frames>, Status> {
+        let caller = (peer_of(&request), bearer(&request));
+        let frames = request.into_inner().boxed();
+        Ok(Response::new(Arc::clone(&self.shared).open(Direction::Pull, caller, frames).await?))
+    }
+}
+
+/// The service within its own process: callers have no certificate and come from nowhere.
+impl<R: Registrar, H: Hub> Transport for RelayService<R, H> {
+    fn open(
+        &self,
+        direction: Direction,
+        call: Call,
+        frames: mpsc::Receiver<proto::Frame>,
+    ) -> BoxFuture<'static, Result<Frames, Status>> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            shared.open(direction, (Peer::default(), call.token), ReceiverStream::new(frames).map(Ok).boxed()).await
+        }
+        .boxed()
+    }
+
+    fn check(&self, call: Call, hello: proto::Hello) -> BoxFuture<'static, Result<(), Status>> {
+        let answer = self.shared.answer(Some(hello), (Peer::default(), call.token));
+        std::future::ready(answer).boxed()
     }
 }
 

@@ -1,15 +1,16 @@
 //! The loop that translates whenever an input has changed and the gate is open.
 
 mod gate;
+mod memory;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use meshrelay_api::status::Approval;
+use meshrelay_process::machine::blocking;
 use meshrelay_process::readiness::BlockReady;
-use meshrelay_translate::{Allocations, Inputs, LastAccepted, Reports, Severity, Translation, Translator};
+use meshrelay_translate::{Reports, Severity, Translation, Translator};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,17 +18,11 @@ use tokio_util::sync::CancellationToken;
 use self::gate::Answer;
 use crate::doubts::Doubts;
 use crate::hub::ServerHub;
-use crate::metrics::FindingLabels;
-use crate::state_file::StateFile;
+use crate::metrics::{FindingCounts, FindingLabels};
 use crate::{Metrics, ServerStatus};
 
 pub(crate) use self::gate::SafeMode;
-
-/// File in the state folder with the virtual addresses in use.
-pub(crate) const ALLOCATIONS_FILE: &str = "allocations.json";
-
-/// File in the state folder with what trees of RouteTables that freeze keep while something in them is wrong.
-pub(crate) const LAST_ACCEPTED_FILE: &str = "last-accepted.json";
+pub(crate) use self::memory::Memory;
 
 /// After a failed write of a state file, when it is tried again.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
@@ -36,43 +31,35 @@ pub(crate) struct TranslationLoop {
     pub(crate) hub: Arc<ServerHub>,
     pub(crate) safe_mode: SafeMode,
     pub(crate) translator: Translator,
-    pub(crate) allocations: StateFile,
-    pub(crate) last_accepted: StateFile,
+    pub(crate) memory: Memory,
     /// The newest reports, for whoever keeps them.
     pub(crate) reports: watch::Sender<Option<Arc<Reports>>>,
     pub(crate) stop: CancellationToken,
 }
 
-/// The translator with what it did; travels to a blocking thread and back.
-struct Work {
-    translator: Translator,
-    allocations: Allocations,
-    last_accepted: LastAccepted,
-}
-
 impl TranslationLoop {
     /// Runs until stopped. `ready` is released with the first translation.
     pub(crate) async fn run(self, ready: BlockReady) {
-        let Self { hub, mut safe_mode, translator, allocations, last_accepted, reports, stop } = self;
+        let Self { hub, mut safe_mode, mut translator, mut memory, reports, stop } = self;
         let metrics = hub.metrics.clone();
         let mut changes = hub.inputs.changes();
         let mut ready = Some(ready);
-        let mut work = Work {
-            allocations: translator.allocations().clone(),
-            last_accepted: translator.last_accepted().clone(),
-            translator,
-        };
         loop {
             let changed_at = *changes.borrow_and_update();
             let again_at = match safe_mode.ask() {
                 Answer::Wait(until) => until,
-                Answer::Translate { inputs, doubts } => {
+                Answer::Translate { inputs, versions, doubts } => {
                     let begun = Instant::now();
                     report_doubts(&hub, &doubts);
-                    let files = [allocations.clone(), last_accepted.clone()];
                     let outcome;
-                    match tokio::task::spawn_blocking(move || translate(work, &inputs, &files)).await {
-                        Ok(done) => (work, outcome) = done,
+                    // They travel to a blocking thread and back.
+                    let work = blocking(move || {
+                        let outcome = memory.translate(&mut translator, &inputs, &versions);
+                        (memory, translator, versions, outcome)
+                    });
+                    let versions;
+                    match work.await {
+                        Ok(done) => (memory, translator, versions, outcome) = done,
                         Err(error) => {
                             // The memory is lost with the thread; a process that starts anew is better than one
                             // that serves what may be wrong.
@@ -82,7 +69,7 @@ impl TranslationLoop {
                     }
                     match outcome {
                         Ok(translation) => {
-                            hub.publish(&translation.outputs, &doubts);
+                            hub.publish(&translation.outputs, &doubts, &versions);
                             reports.send_if_modified(|kept| {
                                 let newest = &translation.reports;
                                 let changed = kept.as_ref().is_none_or(|kept| !Arc::ptr_eq(kept, newest));
@@ -109,34 +96,13 @@ impl TranslationLoop {
                 }
             };
             tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
                 changed = changes.changed() => if changed.is_err() { return },
                 () = again => {}
-                () = stop.cancelled() => return,
             }
         }
     }
-}
-
-/// Translates, and keeps what the next process needs to go on from there before anybody sees the outputs.
-fn translate(
-    mut work: Work,
-    inputs: &Inputs,
-    [allocations, last_accepted]: &[StateFile; 2],
-) -> (Work, std::io::Result<Translation>) {
-    let translation = work.translator.translate(inputs);
-    if *work.translator.allocations() != work.allocations {
-        if let Err(error) = allocations.store(work.translator.allocations()) {
-            return (work, Err(error));
-        }
-        work.allocations = work.translator.allocations().clone();
-    }
-    if *work.translator.last_accepted() != work.last_accepted {
-        if let Err(error) = last_accepted.store(work.translator.last_accepted()) {
-            return (work, Err(error));
-        }
-        work.last_accepted = work.translator.last_accepted().clone();
-    }
-    (work, Ok(translation))
 }
 
 fn report_doubts(hub: &ServerHub, doubts: &Doubts) {
@@ -153,7 +119,7 @@ fn report_doubts(hub: &ServerHub, doubts: &Doubts) {
         None => tracing::info!("the inputs are complete: what is no longer wanted is deleted"),
     }
     hub.status.send_modify(|status| {
-        let since = status.deletions_held_since.take().unwrap_or_else(Timestamp::now);
+        let since = status.deletions_held_since.take().unwrap_or_else(|| hub.inputs.clock.now());
         status.deletions_held_since = doubt.is_some().then_some(since);
         status.deletions_held = doubt;
     });
@@ -164,8 +130,7 @@ fn observe(hub: &ServerHub, metrics: &Metrics, translation: &Translation, begun:
     metrics.translation_time.observe(took.as_secs_f64());
     metrics.reconciler_time.observe(changed_at.elapsed().as_secs_f64());
     metrics.units_recomputed.inc_by(translation.stats.recomputed as u64);
-    metrics.translation_errors.clear();
-    metrics.translation_warnings.clear();
+    let (mut errors, mut warnings) = (FindingCounts::new(), FindingCounts::new());
     let mut problem_resources = 0;
     let mut findings = Vec::new();
     for (resource, report) in translation.reports.iter() {
@@ -175,22 +140,25 @@ fn observe(hub: &ServerHub, metrics: &Metrics, translation: &Translation, begun:
             format!("{resource}: {} {}: {}", message.severity.approval().as_str(), message.code, message.text)
         }));
         for (workspace, severity) in &report.workspaces {
-            let labels = || FindingLabels { workspace: workspace.to_string(), gvk: resource.key.gvk.to_string() };
-            match severity {
-                None => {}
-                Some(Severity::Warning) => drop(metrics.translation_warnings.get_or_create(&labels()).inc()),
-                Some(_) => drop(metrics.translation_errors.get_or_create(&labels()).inc()),
-            }
+            let found = match severity {
+                None => continue,
+                Some(Severity::Warning) => &mut warnings,
+                Some(_) => &mut errors,
+            };
+            let labels = FindingLabels { workspace: workspace.to_string(), gvk: resource.key.gvk.to_string() };
+            *found.entry(labels).or_default() += 1;
         }
     }
+    metrics.show_findings(errors, warnings);
     let stats = translation.stats;
     tracing::debug!(?took, units = stats.units, recomputed = stats.recomputed, objects = stats.objects, "translated");
     hub.status.send_modify(|status| {
-        status.translated_at = Some(Timestamp::now());
+        status.translated_at = Some(hub.inputs.clock.now());
         status.translation_time = took;
         status.stats = stats;
         status.translations += 1;
         status.problem_resources = problem_resources;
         status.findings = findings;
+        status.earlier_reports = None;
     });
 }
