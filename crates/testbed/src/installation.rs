@@ -75,14 +75,6 @@ impl Server {
         agent.endpoints.wait_for_metric(&name, |n| n >= 1.0);
     }
 
-    /// Waits until both sides say that the cluster of an agent is registered no longer.
-    pub fn wait_until_deregistered(&self, agent: &Agent) {
-        self.process.line(&["agent disconnected", "MR0213"]);
-        assert!(agent.process.line(&["MR0213"]).contains("was removed from the management cluster"));
-        self.endpoints.wait_for_metric("meshrelay_refusals_total{reason=\"deregistered\"}", |n| n >= 1.0);
-        agent.endpoints.wait_for_metric("meshrelay_agent_refusals_total{reason=\"deregistered\"}", |n| n >= 1.0);
-    }
-
     /// Waits until a failed handshake shows on both sides, each with its view of it.
     pub fn wait_for_failed_handshake(&self, agent: &Agent, ours: (&str, &str), theirs: (&str, &str)) {
         self.process.line(&[ours.0]);
