@@ -66,8 +66,22 @@ impl Process {
 
     /// Sends a signal, such as TERM.
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", self.child.id())).status().unwrap();
-        assert!(sent.success());
+        send(signal, &self.child);
+    }
+
+    /// Lets it write no file beyond so many bytes, as a full disk does; `None` gives the room back. For a program that was
+    /// started under [`SURVIVES_FULL_DISK`].
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let pid = self.child.id().to_string();
+        let set =
+            Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={limit}:unlimited")]).status().unwrap();
+        assert!(set.success());
+    }
+
+    /// All lines so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().clone()
     }
 
     /// Waits until the program has ended by itself.
@@ -77,6 +91,12 @@ impl Process {
             child.try_wait().unwrap().ok_or_else(|| "it is running".to_owned())
         })
     }
+}
+
+/// Sends a signal to a process.
+pub(crate) fn send(signal: &str, child: &Child) {
+    let sent = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", child.id())).status().unwrap();
+    assert!(sent.success());
 }
 
 impl Drop for Process {
@@ -131,10 +151,19 @@ macro_rules! programs {
     };
 }
 
+/// Words before a program that make a write beyond the limit of [`Process::limit_files`] an error, and not its end.
+pub const SURVIVES_FULL_DISK: [&str; 4] = ["/bin/sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"];
+
 /// A command with an empty environment.
 pub fn command(program: &str) -> Command {
-    let mut command = Command::new(program);
-    command.env_clear();
+    command_under(&[], program)
+}
+
+/// A command with an empty environment that other words run, such as [`SURVIVES_FULL_DISK`].
+pub(crate) fn command_under(words: &[&str], program: &str) -> Command {
+    let mut all = words.iter().copied().chain([program]);
+    let mut command = Command::new(all.next().unwrap());
+    command.args(all).env_clear();
     command
 }
 

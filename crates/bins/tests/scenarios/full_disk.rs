@@ -1,0 +1,41 @@
+use meshrelay_testbed::{Agent, SURVIVES_FULL_DISK};
+
+use crate::plane::Plane;
+
+#[test]
+fn the_disk_of_a_server_is_full() {
+    let mut plane = Plane::start(2, &["--safe-start-window", "2"]);
+    let home = plane.home("cluster1");
+    plane.kill_server(home);
+    plane.start_server_under(&SURVIVES_FULL_DISK, home);
+    plane.wait_until_connected("cluster1", None);
+    plane.server(home).process.limit_files(Some(0));
+    plane.edit(80, 60);
+    // Something that needs a virtual address, which has to be on disk before anybody learns of it.
+    let mut config = plane.fleet.read("cluster2/shared.yaml");
+    config +=
+        &format!("---\n{}", config.replace("ratings", "more-ratings").replace("app: more-ratings", "app: ratings"));
+    plane.fleet.write("cluster2/shared.yaml", &config);
+    plane.server(home).process.line(&["cannot keep the state of translation; the outputs are not published yet"]);
+    plane.server(home).process.limit_files(None);
+    plane.settles();
+}
+
+#[test]
+fn the_disk_of_an_agent_is_full() {
+    let mut plane = Plane::start(2, &[]);
+    plane.kill_agent("cluster2");
+    let relays = plane.preferred("cluster2");
+    let agent = Agent::start_under(&SURVIVES_FULL_DISK, &plane.fleet, "cluster2", &relays, &["--takeover-window", "2"]);
+    agent.process.limit_files(Some(0));
+    plane.agents.insert("cluster2", agent);
+    plane.wait_until_connected("cluster2", None);
+    // What it cannot write it does not apply, and does not lose either.
+    let config = plane.fleet.read("cluster2/shared.yaml");
+    let more = config.replace("ratings", "more-ratings").replace("app: more-ratings", "app: ratings");
+    plane.fleet.write("cluster2/shared.yaml", &format!("{config}---\n{more}"));
+    plane.agents["cluster2"].process.line(&["an object was not applied"]);
+    plane.edit(80, 60);
+    plane.agents["cluster2"].process.limit_files(None);
+    plane.settles();
+}
