@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use meshrelay_pki::tls::{ClientTls, server_name};
 use meshrelay_pki::{PkiError, TlsRefusal};
-use meshrelay_relay::grpc::tune_endpoint;
+use meshrelay_relay::grpc::{Transport, tune_endpoint};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -22,6 +24,8 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use crate::Metrics;
+use crate::certificate::Certificate;
+use crate::core::Dial;
 
 /// How long an address may take to stand for something, or to let the agent in: far above any round trip. A machine that is
 /// gone says nothing.
@@ -33,6 +37,40 @@ pub(crate) struct Connector {
     authority: String,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     refusals: Refusals,
+}
+
+/// Connects over TCP and TLS, with a client certificate where there is to be one.
+pub(crate) struct Dialer {
+    pub(crate) connector: Connector,
+    pub(crate) certificate: Option<Arc<Certificate>>,
+}
+
+impl Dial for Dialer {
+    fn endpoints<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Result<Vec<SocketAddr>, String>> {
+        endpoints(address).boxed()
+    }
+
+    fn connect<'a>(
+        &'a self,
+        address: &'a str,
+        endpoint: SocketAddr,
+    ) -> BoxFuture<'a, Result<Arc<dyn Transport>, String>> {
+        async move { Ok(Arc::new(self.connector.connect(address, endpoint).await?) as Arc<dyn Transport>) }.boxed()
+    }
+
+    fn prepare<'a>(&'a self, address: &'a str, endpoint: SocketAddr) -> BoxFuture<'a, Result<(), String>> {
+        async move {
+            match &self.certificate {
+                Some(certificate) => certificate.ensure(address, endpoint).await,
+                None => Ok(()),
+            }
+        }
+        .boxed()
+    }
+
+    fn refused(&self) {
+        self.connector.certificate_refused();
+    }
 }
 
 /// Takes note of why TLS connections fail, before they or after they were made.

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use meshrelay_process::machine::Clock;
 use meshrelay_relay::Versions;
 use serde::{Deserialize, Serialize};
 
@@ -67,8 +67,8 @@ impl InputVersionFile {
 }
 
 /// The clock in microseconds, as versions are counted.
-pub(crate) fn now() -> u64 {
-    u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default()
+pub(crate) fn microseconds(clock: &Clock) -> u64 {
+    u64::try_from(clock.now().as_microsecond()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod brake;
 mod certificate;
 pub mod cli;
 mod connector;
+mod core;
 pub mod deletions;
 pub mod discovery;
 mod error;
@@ -23,6 +24,7 @@ mod settings;
 mod status;
 mod takeover;
 
+pub use self::core::{Core, Dial, Surroundings};
 pub use brake::DeleteBrake;
 pub use error::AgentError;
 pub use metrics::Metrics;

@@ -4,18 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use meshrelay_relay::End;
-use meshrelay_relay::grpc::{Client, Connection, Connections};
+use meshrelay_relay::grpc::{Client, Connection, Connections, Transport};
 use parking_lot::Mutex;
-use rand::RngExt as _;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
-use crate::certificate::Certificate;
-use crate::connector::{Connector, endpoints};
+use crate::core::Dial;
 use crate::servers::{Next, Parting, Servers};
 use crate::takeover::Takeover;
 use crate::{AgentStatus, Metrics};
@@ -26,9 +22,8 @@ const CHECK_DEADLINE: Duration = Duration::from_secs(5);
 /// Keeps the connection.
 pub(crate) struct Link {
     addresses: Vec<String>,
-    connector: Connector,
+    dial: Arc<dyn Dial>,
     client: Arc<Client>,
-    certificate: Option<Arc<Certificate>>,
     takeover: Arc<Takeover>,
     metrics: Metrics,
     status: Arc<watch::Sender<AgentStatus>>,
@@ -53,31 +48,18 @@ impl Link {
     #[expect(clippy::too_many_arguments, reason = "it wires what the agent consists of")]
     pub(crate) fn new(
         addresses: Vec<String>,
-        connector: Connector,
+        dial: Arc<dyn Dial>,
         client: Arc<Client>,
-        certificate: Option<Arc<Certificate>>,
         takeover: Arc<Takeover>,
         metrics: Metrics,
         status: Arc<watch::Sender<AgentStatus>>,
         stop: CancellationToken,
+        seed: u64,
     ) -> Self {
-        let servers = Servers::new(addresses.len(), rand::rng().random());
+        let servers = Servers::new(addresses.len(), seed);
         let state = Mutex::new(State { servers, open: None, connections: 0, last: None });
         let (connecting, changed, started) = (tokio::sync::Mutex::default(), Notify::new(), Instant::now());
-        Self {
-            addresses,
-            connector,
-            client,
-            certificate,
-            takeover,
-            metrics,
-            status,
-            stop,
-            started,
-            state,
-            connecting,
-            changed,
-        }
+        Self { addresses, dial, client, takeover, metrics, status, stop, started, state, connecting, changed }
     }
 
     /// Asks the servers that are preferred to the connected one how they are, and returns when one is well, until stopped.
@@ -88,13 +70,15 @@ impl Link {
             let at = self.state.lock().servers.probe_at();
             let due = tokio::time::sleep_until(at.map_or_else(Instant::now, |at| self.started + at));
             tokio::select! {
-                () = due, if at.is_some() => {}
-                () = self.changed.notified() => continue,
+                biased;
                 () = &mut stopped => return,
+                () = self.changed.notified() => continue,
+                () = due, if at.is_some() => {}
             }
             let asked = self.state.lock().servers.probe(self.now());
             let Some(server) = asked else { continue };
             let answer = tokio::select! {
+                biased;
                 answer = tokio::time::timeout(CHECK_DEADLINE, self.check(server)) => answer,
                 () = &mut stopped => return,
             };
@@ -120,9 +104,9 @@ impl Link {
     async fn check(&self, server: usize) -> Result<(), String> {
         let address = &self.addresses[server];
         let mut reasons = Vec::new();
-        for endpoint in endpoints(address).await? {
-            let checked = match self.connector.connect(address, endpoint).await {
-                Ok(channel) => self.client.check(channel).await.map_err(|end| end.to_string()),
+        for endpoint in self.dial.endpoints(address).await? {
+            let checked = match self.dial.connect(address, endpoint).await {
+                Ok(server) => self.client.check(server).await.map_err(|end| end.to_string()),
                 Err(reason) => Err(reason),
             };
             match checked {
@@ -134,22 +118,22 @@ impl Link {
     }
 
     /// Connects to a server at one of its addresses.
-    async fn dial(&self, server: usize) -> Result<(Channel, SocketAddr), String> {
-        let found = endpoints(&self.addresses[server]).await?;
+    async fn dial(&self, server: usize) -> Result<(Arc<dyn Transport>, SocketAddr), String> {
+        let found = self.dial.endpoints(&self.addresses[server]).await?;
         self.dial_one_of(server, found).await
     }
 
-    async fn dial_one_of(&self, server: usize, found: Vec<SocketAddr>) -> Result<(Channel, SocketAddr), String> {
+    async fn dial_one_of(
+        &self,
+        server: usize,
+        found: Vec<SocketAddr>,
+    ) -> Result<(Arc<dyn Transport>, SocketAddr), String> {
         let address = &self.addresses[server];
         let order = self.state.lock().servers.order(server, self.now(), found);
         let mut reasons = Vec::new();
         for endpoint in order {
-            let certified = match &self.certificate {
-                Some(certificate) => certificate.ensure(address, endpoint).await,
-                None => Ok(()),
-            };
-            let connected = match certified {
-                Ok(()) => self.connector.connect(address, endpoint).await,
+            let connected = match self.dial.prepare(address, endpoint).await {
+                Ok(()) => self.dial.connect(address, endpoint).await,
                 Err(reason) => Err(reason),
             };
             match connected {
@@ -160,12 +144,12 @@ impl Link {
         Err(reasons.join("; "))
     }
 
-    fn connected(&self, server: usize, endpoint: SocketAddr, channel: Channel) -> Connection {
+    fn connected(&self, server: usize, endpoint: SocketAddr, transport: Arc<dyn Transport>) -> Connection {
         let (now, address) = (self.now(), &self.addresses[server]);
-        self.takeover.served_by(address, Timestamp::now());
+        self.takeover.served_by(address);
         let mut state = self.state.lock();
         state.connections += 1;
-        let connection = Connection { channel, number: state.connections, gone: self.stop.child_token() };
+        let connection = Connection { server: transport, number: state.connections, gone: self.stop.child_token() };
         state.servers.connected(now, server, endpoint);
         state.open = Some(connection.clone());
         let before = state.last.replace(server);
@@ -243,6 +227,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::connector::{Connector, Dialer};
 
     fn link(folder: &std::path::Path) -> Link {
         let identity = Identity {
@@ -254,13 +239,16 @@ mod tests {
         let metrics = Metrics::default();
         Link::new(
             vec!["replicas.example:9900".to_owned(), "other.example:9900".to_owned()],
-            Connector::new("server.example", &ClientTls::Insecure, metrics.clone()).unwrap(),
+            Arc::new(Dialer {
+                connector: Connector::new("server.example", &ClientTls::Insecure, metrics.clone()).unwrap(),
+                certificate: None,
+            }),
             Arc::new(Client::new(identity, Limits::default(), Timing::default())),
-            None,
             Arc::new(Takeover::open(folder, Duration::from_secs(180))),
             metrics,
             Arc::new(watch::Sender::new(AgentStatus::default())),
             CancellationToken::new(),
+            7,
         )
     }
 

@@ -1,15 +1,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use jiff::Timestamp;
 use meshrelay_cluster::{ApplyError, ApplyMode, ApplyOutcome, Cluster};
+use meshrelay_process::machine::{self, Clock};
 use meshrelay_process::readiness::Readiness;
 use meshrelay_relay::grpc::Applier;
 use meshrelay_relay::{ApplyReport, Held, ObjectResult, Outcome};
 use meshrelay_snapshot::{ContentHash, Frozen, Snapshot};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::deletions::{Approval, DeletionFiles, HeldDeletions};
 use crate::held_output::HeldOutputFile;
@@ -25,6 +26,7 @@ const APPROVAL_CHECK: Duration = Duration::from_secs(1);
 /// Applies outputs to the cluster and keeps the last one on disk.
 pub(crate) struct Outputs<C> {
     pub(crate) cluster: Arc<C>,
+    pub(crate) clock: Clock,
     pub(crate) file: HeldOutputFile,
     /// Held from the look at what is in force until it is kept. One output is applied at a time.
     pub(crate) in_force: tokio::sync::Mutex<InForce>,
@@ -49,11 +51,11 @@ pub(crate) struct Hold {
 
 impl Hold {
     /// Goes on from what is on disk.
-    pub(crate) async fn load(files: &DeletionFiles) -> Self {
+    pub(crate) async fn load(files: &DeletionFiles, clock: &Clock) -> Self {
         let held = blocking(files, DeletionFiles::held).await.unwrap_or_else(|error| {
             tracing::error!(%error, "it is not known which deletions are held, so those that are due wait for approval");
             // Of nothing, every share is too much.
-            let (since, objects) = (Timestamp::now(), Default::default());
+            let (since, objects) = (clock.now(), Default::default());
             Some(HeldDeletions { since, present: 0, output: ContentHash::default(), objects })
         });
         Self { held: watch::Sender::new(held), tried: Mutex::default(), in_doubt: AtomicBool::new(false) }
@@ -75,7 +77,7 @@ impl<C: Cluster> Outputs<C> {
         if let Some(doubt) = snapshot.meta().any_doubt() {
             return held_back(doubt.to_owned());
         }
-        let doubt = self.takeover.doubt(Timestamp::now());
+        let doubt = self.takeover.doubt();
         self.hold.in_doubt.store(doubt.is_some(), Ordering::Relaxed);
         if let Some(doubt) = doubt {
             return held_back(doubt);
@@ -94,7 +96,7 @@ impl<C: Cluster> Outputs<C> {
         };
         *self.hold.tried.lock() = approval.clone();
         let verdict =
-            self.brake.judge(before.as_ref(), approval.as_ref(), &surplus, snapshot.digest(), Timestamp::now());
+            self.brake.judge(before.as_ref(), approval.as_ref(), &surplus, snapshot.digest(), self.clock.now());
         let reason = verdict.held.as_ref().map_or_else(String::new, |held| {
             format!(
                 "the delete brake holds {} deletions: expected an output to take at most {} % of the {} objects that \
@@ -156,8 +158,7 @@ impl<C: Cluster> Outputs<C> {
         let kept = match in_force.keep(held).await {
             Ok(()) => {
                 let (file, output) = (self.file.clone(), held.clone());
-                let stored = tokio::task::spawn_blocking(move || file.store(&output)).await;
-                stored.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+                machine::blocking(move || file.store(&output)).await.flatten()
             }
             // The output alone would have the next process delete what is kept now.
             Err(error) => Err(error),
@@ -175,7 +176,7 @@ impl<C: Cluster> Outputs<C> {
     /// Shows what is kept as not everything is known.
     fn show_frozen(&self, frozen: &Frozen) {
         let before = self.status.borrow().frozen.clone();
-        let now = in_force::describe(frozen, &before, Timestamp::now());
+        let now = in_force::describe(frozen, &before, self.clock.now());
         self.metrics.frozen.clear();
         for (cluster, status) in &now {
             let gauge = self.metrics.frozen.get_or_create(&OfCluster { cluster: cluster.to_string() });
@@ -211,7 +212,7 @@ impl<C: Cluster> Outputs<C> {
         let shown = (held > 0).then(|| HeldStatus {
             objects: held,
             reason: plan.reason.clone(),
-            since: hold.as_ref().map_or_else(Timestamp::now, |hold| hold.since),
+            since: hold.as_ref().map_or_else(|| self.clock.now(), |hold| hold.since),
             digest: hold.as_ref().map(HeldDeletions::digest),
             what_to_do: if let Some(hold) = &hold {
                 let (cluster, digest) = (self.cluster.name(), hold.digest().short());
@@ -304,11 +305,12 @@ impl<C: Cluster> Applier for Outputs<C> {
     /// When somebody has approved what is held, or a server that took over is believed.
     async fn due(&self) {
         let over = async {
-            if self.takeover.doubt(Timestamp::now()).is_some() || !self.hold.in_doubt.load(Ordering::Relaxed) {
+            if self.takeover.doubt().is_some() || !self.hold.in_doubt.load(Ordering::Relaxed) {
                 self.takeover.over().await;
             }
         };
         tokio::select! {
+            biased;
             () = self.approved() => {}
             () = over => {}
         }
@@ -339,6 +341,6 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&DeletionFiles) -> Result<T, AgentError> + Send + 'static,
 ) -> Result<T, AgentError> {
     let files = files.clone();
-    let done = tokio::task::spawn_blocking(move || work(&files)).await;
-    done.unwrap_or_else(|error| Err(AgentError::System(std::io::Error::other(error))))
+    let done = machine::blocking(move || work(&files)).await;
+    done.unwrap_or_else(|error| Err(AgentError::System(error)))
 }

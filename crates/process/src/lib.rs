@@ -1,8 +1,9 @@
 //! What every Meshrelay process has beside its own work: layered [`settings`], [`logging`], documented [`metrics`],
-//! [`readiness`], the [`admin`] endpoints for health and metrics, [`shutdown`], and the error codes of its messages.
+//! [`readiness`], its [`machine`], the [`admin`] endpoints for health and metrics, [`shutdown`], and the error codes of its messages.
 
 pub mod admin;
 pub mod logging;
+pub mod machine;
 pub mod metrics;
 pub mod program;
 pub mod readiness;

@@ -1,7 +1,7 @@
 //! The protocol over gRPC: thin shells around [`Sender`](crate::Sender) and [`Receiver`](crate::Receiver).
 //!
 //! Transport security is the caller's: the server takes who the peer is from a [`Peer`] in the request's extensions, the
-//! client takes a ready channel.
+//! client takes a ready [`Transport`], such as a channel.
 
 mod client;
 mod drive;
@@ -10,6 +10,7 @@ mod reconnect;
 mod server;
 mod status;
 mod traffic;
+mod transport;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ pub use reconnect::{Applier, Connection, Connections, Progress, Reconnect};
 pub use server::{RelayHandle, RelayService, ServerSettings};
 pub use status::{CODE_HEADER, end_of, refusal_of, to_status};
 pub use traffic::Traffic;
+pub use transport::{Call, Frames, Transport};
 
 use crate::generated as proto;
 

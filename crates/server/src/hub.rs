@@ -1,11 +1,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use meshrelay_pki::tls::TlsMode;
 use meshrelay_relay::grpc::{Caller, Hub, Notice};
 use meshrelay_relay::{Direction, End, Held, Outcome, Refusal, RefusalReason};
-use meshrelay_snapshot::{Name, Snapshot};
+use meshrelay_snapshot::{Delta, Name, Snapshot, SnapshotMeta};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -30,16 +29,26 @@ pub(crate) struct ServerHub {
 }
 
 impl ServerHub {
-    /// Publishes outputs; a cluster whose output did not change is left alone. With doubts the outputs say that absence
-    /// of what depends on these clusters is no order to delete.
-    pub(crate) fn publish(&self, outputs: &BTreeMap<Name, Arc<Snapshot>>, doubts: &Doubts) {
+    /// Publishes outputs, made from inputs of these versions; a cluster whose output did not change is left alone. With doubts
+    /// the outputs say that absence of what depends on these clusters is no order to delete.
+    pub(crate) fn publish(
+        &self,
+        outputs: &BTreeMap<Name, Arc<Snapshot>>,
+        doubts: &Doubts,
+        versions: &BTreeMap<Name, u64>,
+    ) {
         // One that was removed since would not be forgotten again.
         for (cluster, output) in outputs.iter().filter(|(cluster, _)| self.inputs.is_registered(cluster)) {
             let sender = self.output_of(cluster);
             let mut output = Snapshot::clone(output);
-            output.set_meta(doubts.stated(output.meta()));
+            output.set_meta(doubts.stated(output.meta(), versions));
             // By content: an equal output does not travel, so no report on it would come.
-            if sender.borrow().as_ref().is_some_and(|published| **published == output) {
+            let is_news = sender.borrow().as_ref().is_none_or(|published| {
+                is_news(published, &output, || {
+                    self.status.borrow().clusters.get(cluster).is_some_and(|of| of.held.is_some())
+                })
+            });
+            if !is_news {
                 continue;
             }
             let output = Arc::new(output);
@@ -118,6 +127,16 @@ impl ServerHub {
     }
 }
 
+/// Whether an output has to travel. That it was made from newer inputs is news only for an agent that keeps something: it may
+/// have been waiting for them.
+fn is_news(published: &Snapshot, output: &Snapshot, agent_keeps: impl FnOnce() -> bool) -> bool {
+    let (before, meta) = (published.meta(), output.meta());
+    let but_for_basis = SnapshotMeta { basis: before.basis.clone(), ..meta.clone() };
+    let Delta { upserts, removes, .. } = output.diff(published);
+    let is_same = upserts.is_empty() && removes.is_empty() && but_for_basis == *before;
+    !is_same || (before.basis != meta.basis && agent_keeps())
+}
+
 impl Hub for ServerHub {
     fn authorize(&self, caller: &Caller) -> Result<(), Refusal> {
         let cluster = &caller.hello.cluster;
@@ -149,7 +168,7 @@ impl Hub for ServerHub {
         let mut file = self.warm_file.lock();
         let mut warm = self.inputs.warm();
         let is_first = self.inputs.is_registered(cluster) && !warm.contains_key(cluster);
-        let since = *warm.entry(cluster.clone()).or_insert_with(Timestamp::now);
+        let since = *warm.entry(cluster.clone()).or_insert_with(|| self.inputs.clock.now());
         if is_first {
             // On disk before anything is made from it: a server that dies in between waits for this cluster.
             self.store_warm(&mut file, warm);
@@ -175,7 +194,7 @@ impl Hub for ServerHub {
                 self.update(cluster, |status| {
                     set(status, true);
                     status.agent_version = hello.software_version;
-                    status.connected_at = Some(Timestamp::now());
+                    status.connected_at = Some(self.inputs.clock.now());
                     status.last_error.clear();
                 });
             }
@@ -208,8 +227,12 @@ impl Hub for ServerHub {
                 let mut held = report.results.into_iter().filter(|result| result.outcome == Outcome::Held);
                 let held = held.next().map(|first| (1 + held.count(), first.message));
                 let output = self.output_of(cluster);
+                if held.is_some() {
+                    // It may wait for inputs that are here by now, and changed nothing else.
+                    self.inputs.look_again();
+                }
                 self.update(cluster, |status| {
-                    let since = status.held.take().map_or_else(Timestamp::now, |before| before.since);
+                    let since = status.held.take().map_or_else(|| self.inputs.clock.now(), |before| before.since);
                     status.held = held.map(|(objects, reason)| HeldDeletions { objects, reason, since });
                     let newest = output.borrow().as_ref().map(|output| output.digest());
                     status.applied_digest = Some(report.digest);

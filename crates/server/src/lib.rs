@@ -3,6 +3,7 @@
 
 pub mod cli;
 mod cluster_metrics;
+mod core;
 mod doubts;
 mod error;
 mod hub;
@@ -20,6 +21,7 @@ mod status;
 mod translation;
 mod warm;
 
+pub use self::core::{Core, Surroundings};
 pub use doubts::SafeModeScope;
 pub use error::ServerError;
 pub use metrics::Metrics;

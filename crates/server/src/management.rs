@@ -29,7 +29,7 @@ pub(crate) async fn follow(
     loop {
         let view = Arc::clone(&views.borrow_and_update());
         mirror.update(&view.snapshot);
-        let (mut found, complete) = registered_clusters(&view.snapshot, &namespace);
+        let (mut found, complete) = registered_clusters(&view.snapshot, &namespace, hub.inputs.clock.now());
         for (name, registration) in &mut found {
             // One that has no time of its own has been there since it was seen first.
             registration.since = registered.get(name).map_or(registration.since, |known: &Registration| known.since);
@@ -61,14 +61,15 @@ pub(crate) async fn follow(
             hub.forget(&cluster);
         }
         tokio::select! {
-            changed = views.changed() => if changed.is_err() { return },
+            biased;
             () = stop.cancelled() => return,
+            changed = views.changed() => if changed.is_err() { return },
         }
     }
 }
 
 /// The registered clusters, and whether these are all.
-fn registered_clusters(snapshot: &Snapshot, namespace: &str) -> (BTreeMap<Name, Registration>, bool) {
+fn registered_clusters(snapshot: &Snapshot, namespace: &str, now: Timestamp) -> (BTreeMap<Name, Registration>, bool) {
     let info = KubernetesClusterSpec::INFO;
     let gvk = Gvk::new(info.group, info.version, info.kind);
     let mut clusters = BTreeMap::new();
@@ -76,7 +77,7 @@ fn registered_clusters(snapshot: &Snapshot, namespace: &str) -> (BTreeMap<Name, 
         // A resource with a bad field still registers its cluster; translation reports the field.
         let skip_warming =
             decode::<KubernetesClusterSpec>(&object.value()).is_ok_and(|decoded| decoded.value.spec.skip_warming);
-        let registration = Registration::read(object, skip_warming, Timestamp::now());
+        let registration = Registration::read(object, skip_warming, now);
         clusters.insert(object.key().name.clone(), registration);
     }
     (clusters, snapshot.meta().doubt_about(&gvk).is_none())

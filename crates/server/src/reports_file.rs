@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use meshrelay_process::machine::blocking;
 use meshrelay_translate::{Reports, ReportsDocument};
 use tokio::sync::watch;
 
@@ -12,8 +13,7 @@ pub(crate) async fn keep(path: PathBuf, mut reports: watch::Receiver<Option<Arc<
         let newest = reports.borrow_and_update().clone();
         let Some(newest) = newest else { continue };
         let file = path.clone();
-        let written = tokio::task::spawn_blocking(move || write(&file, &newest)).await;
-        if let Err(error) = written.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+        if let Err(error) = blocking(move || write(&file, &newest)).await.flatten() {
             tracing::warn!(%error, path = %path.display(), "the reports could not be written");
         }
     }

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,32 +9,22 @@ use meshrelay_pki::reload::{DEFAULT_EXPIRED_LIMIT, ReloadingServerCert};
 use meshrelay_pki::tls::{ServerTls, TlsMode, system_time};
 use meshrelay_pki::watch::{DEFAULT_POLL_PERIOD, FileWatch};
 use meshrelay_pki::{ExpiryState, GraceRatio, ServerState, Token};
+use meshrelay_process::admin;
+use meshrelay_process::machine::{Clock, Tasks};
 use meshrelay_process::readiness::Readiness;
-use meshrelay_process::{VERSION, admin};
-use meshrelay_relay::Limits;
-use meshrelay_relay::grpc::{RelayHandle, RelayService, ServerSettings, tune_server};
-use meshrelay_snapshot::Name;
+use meshrelay_relay::grpc::{RelayHandle, tune_server};
 use meshrelay_store::RedisStore;
-use meshrelay_translate::{Allocations, LastAccepted, Options, Translator};
-use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use rand::RngExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::service::interceptor::InterceptedService;
 
 use crate::cluster_metrics::ClusterCollector;
-use crate::hub::ServerHub;
-use crate::inputs::Inputs;
+use crate::core::{Core, Surroundings};
 use crate::metrics::TrafficCollector;
-use crate::registrar::ServerRegistrar;
-use crate::sharing::Sharing;
-use crate::state_file::StateFile;
-use crate::translation::{ALLOCATIONS_FILE, LAST_ACCEPTED_FILE, SafeMode, TranslationLoop};
-use crate::warm::{self, WARM_FILE};
-use crate::{Metrics, ServerError, ServerStatus, Settings, listener, management, reports_file};
+use crate::{Metrics, ServerError, ServerStatus, Settings, listener};
 
 /// How often it is looked whether the server's certificate has to be renewed.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
@@ -57,7 +46,7 @@ pub struct Server {
     relay: RelayHandle,
     readiness: Readiness,
     status: watch::Receiver<ServerStatus>,
-    tasks: TaskTracker,
+    tasks: Tasks,
 }
 
 impl Server {
@@ -88,7 +77,7 @@ impl Server {
 
     /// Waits until everything has ended after a stop.
     pub async fn finished(&self) {
-        self.tasks.wait().await;
+        self.tasks.finished().await;
     }
 
     /// Starts a server; it runs until `stop` is cancelled.
@@ -101,14 +90,7 @@ impl Server {
             hint: "give --management-directory with the folder that holds the management cluster's manifests",
         })?;
         std::fs::create_dir_all(&settings.state_directory)?;
-        let metrics = Metrics::default();
-        let readiness = Readiness::new();
-        let tasks = TaskTracker::new();
-        let (status, status_of) = watch::channel(ServerStatus::default());
-        let status = Arc::new(status);
-        let warm_file = StateFile::new(&settings.state_directory, WARM_FILE);
-        let warm = warm::load(&warm_file, Timestamp::now())?;
-        let inputs = Arc::new(Inputs::new(Name::from(&settings.management_cluster), warm.clone()));
+        let (metrics, readiness, tasks) = (Metrics::default(), Readiness::new(), Tasks::default());
 
         let Security { tls, registrar, root_ca, token, watch } = Security::load(&settings, &tasks, &stop)?;
         let tls_config = match tls {
@@ -126,33 +108,21 @@ impl Server {
                 Some(live.config)
             }
         };
-        let replica = format!("{}-{:08x}", std::process::id(), rand::rng().random::<u32>());
-        if let Some(redis) = settings.redis.clone() {
-            let store = Arc::new(RedisStore::start(redis, &settings.management_cluster)?);
-            let sharing = Sharing::new(store, Arc::clone(&inputs), metrics.clone(), &*replica);
-            tasks.spawn(sharing.run(stop.clone()));
-        }
-        let hub = Arc::new(ServerHub {
-            inputs: Arc::clone(&inputs),
-            outputs: Mutex::new(BTreeMap::new()),
-            status: Arc::clone(&status),
-            metrics: metrics.clone(),
-            tls_mode: settings.tls_mode,
-            pki: registrar.clone(),
-            warm_file: Mutex::new((warm_file, warm)),
-        });
-        let service = RelayService::new(
-            ServerRegistrar { inputs, pki: registrar },
-            Arc::clone(&hub),
-            ServerSettings {
-                instance: replica,
-                software_version: VERSION.to_owned(),
-                require_certificate: matches!(settings.tls_mode, TlsMode::Mtls | TlsMode::OwnCertificates),
-                limits: Limits { object_bytes: settings.max_object_bytes, ..Limits::default() },
-                ..ServerSettings::default()
+        let store = settings.redis.clone().map(|redis| RedisStore::start(redis, &settings.management_cluster));
+        let core = Core::new(
+            settings.clone(),
+            Surroundings {
+                replica: format!("{}-{:08x}", std::process::id(), rand::rng().random::<u32>()),
+                store: store.transpose()?.map(|store| Arc::new(store) as _),
+                clock: Clock::default(),
+                tasks: tasks.clone(),
+                metrics: metrics.clone(),
+                readiness: readiness.clone(),
+                stop: stop.clone(),
             },
-        );
-        let relay = service.handle();
+            registrar,
+        )?;
+        let (relay, status_of) = (core.relay(), core.status());
 
         let mut registry = Registry::default();
         metrics.register(&mut registry);
@@ -180,42 +150,22 @@ impl Server {
         };
         let cluster = DirectoryCluster::open(options).await;
         drop(listing);
+        core.run(cluster.watch())?;
+        // The cluster is followed for as long as it lives.
         tasks.spawn({
-            let (hub, relay, stop) = (Arc::clone(&hub), relay.clone(), stop.clone());
-            let namespace = settings.namespace.clone();
+            let stop = stop.clone();
             async move {
-                // The cluster is followed for as long as it lives.
-                management::follow(cluster.watch(), namespace, hub, relay, stop).await;
+                stop.cancelled().await;
                 drop(cluster);
             }
         });
-
-        let allocations_file = StateFile::new(&settings.state_directory, ALLOCATIONS_FILE);
-        let allocations: Allocations = allocations_file.load()?;
-        let last_accepted_file = StateFile::new(&settings.state_directory, LAST_ACCEPTED_FILE);
-        let last_accepted: LastAccepted = last_accepted_file.load()?;
-        let options = Options { admin_namespace: settings.namespace.clone(), ..Options::default() };
-        let (reports, newest_reports) = watch::channel(None);
-        if let Some(path) = settings.reports_file.clone() {
-            tasks.spawn(reports_file::keep(path, newest_reports));
-        }
-        let translation = TranslationLoop {
-            safe_mode: SafeMode::new(Arc::clone(&hub), &settings, readiness.clone()),
-            hub,
-            translator: Translator::new(options).with_allocations(allocations).with_last_accepted(last_accepted),
-            allocations: allocations_file,
-            last_accepted: last_accepted_file,
-            reports,
-            stop: stop.clone(),
-        };
-        tasks.spawn(translation.run(readiness.register_task("first translation")));
 
         let listener =
             TcpListener::bind(settings.relay_address).await.map_err(listen("the relay", settings.relay_address))?;
         let relay_address = listener.local_addr()?;
         let connections = listener::accept(listener, tls_config, metrics, stop.clone());
         let router = tune_server(tonic::transport::Server::builder())
-            .add_service(InterceptedService::new(service.into_server(), listener::identify));
+            .add_service(InterceptedService::new(core.service.into_server(), listener::identify));
         tasks.spawn(drain_on_stop(relay.clone(), stop.clone()));
         tasks.spawn({
             let relay = relay.clone();
@@ -228,7 +178,9 @@ impl Server {
                             tokio::time::sleep(Duration::from_millis(20)).await;
                         }
                     };
-                    let _ = tokio::time::timeout(DRAIN_DEADLINE, gone).await;
+                    if tokio::time::timeout(DRAIN_DEADLINE, gone).await.is_err() {
+                        relay.cut();
+                    }
                 };
                 let serving = router.serve_with_incoming_shutdown(connections, std::future::pending());
                 tokio::select! {
@@ -240,7 +192,6 @@ impl Server {
                 }
             }
         });
-        tasks.close();
         tracing::info!(%relay_address, %health_address, %stats_address, tls = ?settings.tls_mode, "started");
         Ok(Self {
             relay_address,
@@ -284,7 +235,7 @@ struct Security {
 }
 
 impl Security {
-    fn load(settings: &Settings, tasks: &TaskTracker, stop: &CancellationToken) -> Result<Self, ServerError> {
+    fn load(settings: &Settings, tasks: &Tasks, stop: &CancellationToken) -> Result<Self, ServerError> {
         let given = settings.token.as_deref().map(|token| Token::new(token, "the setting token")).transpose()?;
         let load = |files| ServerTls::load(settings.tls_mode, files, DEFAULT_EXPIRED_LIMIT, system_time());
         let mode = settings.tls_mode;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use meshrelay_relay::Held;
@@ -15,6 +15,7 @@ use meshrelay_store::{
 };
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Metrics;
@@ -48,6 +49,7 @@ impl Sharing {
         metrics: Metrics,
         replica: impl Into<String>,
     ) -> Self {
+        inputs.expect_store();
         Self { store, inputs, metrics, replica: replica.into(), known: Mutex::default() }
     }
 
@@ -134,7 +136,8 @@ impl Sharing {
     async fn share_warm(&self, gone: Option<&Name>) -> Result<(), StoreError> {
         let mut shared = self.store.document(WARM).await?;
         loop {
-            let theirs = shared.as_ref().map(|document| warm_in(&document.value)).unwrap_or_default();
+            let theirs =
+                shared.as_ref().map(|document| warm_in(&document.value, self.inputs.clock.now())).unwrap_or_default();
             let mut all = theirs.clone();
             all.retain(|name, _| Some(name) != gone);
             self.inputs.add_warm(all.clone());
@@ -173,6 +176,7 @@ impl Sharing {
                 }
             };
             tokio::select! {
+                biased;
                 done = step => match done {
                     Ok(next) => cursor = next,
                     Err(error) => {
@@ -199,6 +203,7 @@ impl Sharing {
 
     /// Takes over all that is newer, and has all written that is not there, or is older: the store may be new.
     async fn catch_up(&self) -> Result<(), StoreError> {
+        let is_complete = self.inputs.knows_registered();
         self.share_warm(None).await?;
         let heads = self.store.heads().await?;
         let ours = self.inputs.all_held();
@@ -209,6 +214,9 @@ impl Sharing {
             if self.inputs.is_registered(cluster) {
                 self.read_one(cluster).await?;
             }
+        }
+        if is_complete {
+            self.inputs.store_is_read();
         }
         Ok(())
     }
@@ -236,8 +244,8 @@ impl Sharing {
     }
 }
 
-fn warm_in(value: &Value) -> WarmClusters {
-    warm::shared(value, Timestamp::now())
+fn warm_in(value: &Value, now: Timestamp) -> WarmClusters {
+    warm::shared(value, now)
 }
 
 /// Whether what the store has is older than what we hold.
@@ -329,6 +337,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_is_translated_before_what_others_know_of_registered_clusters_was_read() {
+        let store: Arc<dyn SnapshotStore> = Arc::new(MemoryStore::default());
+        let stored = Stored::new(5, snapshot(5), Value::Null, "gone");
+        store.put(&SnapshotId::input("one"), &stored).await.unwrap();
+        let inputs = Arc::new(Inputs::new("mgmt".into(), WarmClusters::new()));
+        let sharing = Sharing::new(Arc::clone(&store), Arc::clone(&inputs), Metrics::default(), "new");
+        let is_read = || inputs.for_translation().is_some_and(|picture| !picture.store_unread);
+        // The store is faster than the management cluster, as it may be.
+        sharing.catch_up().await.unwrap();
+        assert!(!is_read());
+        inputs.set_management(Arc::default(), BTreeMap::from([("one".into(), Registration::default())]));
+        assert!(!is_read(), "no cluster is warm yet, as far as is known here");
+        sharing.catch_up().await.unwrap();
+        assert!(is_read());
+        let picture = inputs.for_translation().unwrap();
+        assert!(picture.registered.values().all(|cluster| cluster.warm && cluster.present));
+        assert_eq!(picture.versions, BTreeMap::from([("one".into(), 5)]));
+    }
+
+    #[tokio::test]
     async fn an_old_input_never_replaces_a_newer_one() {
         let store = Arc::new(MemoryStore::default());
         let id = SnapshotId::input("one");
@@ -348,7 +376,8 @@ mod tests {
         let mut cursor = Cursor::default();
         let mut see = async |clusters: usize| loop {
             let heads = store.heads().await.unwrap();
-            let warm = store.document(WARM).await.unwrap().map(|warm| warm_in(&warm.value)).unwrap_or_default();
+            let warm =
+                store.document(WARM).await.unwrap().map(|warm| warm_in(&warm.value, time(0))).unwrap_or_default();
             if (heads.len(), warm.len()) == (clusters, clusters) {
                 return;
             }

@@ -3,17 +3,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use meshrelay_snapshot::{Name, Snapshot};
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status, Streaming};
 
 use super::drive::{Clock, Control, WRITE_AHEAD, Wires, drive};
 use super::status::end_of;
-use super::{Issued, Registration, Traffic, proto};
+use super::{Call, Issued, Registration, Traffic, Transport, proto};
 use crate::wire::{Hello, codec};
 use crate::{
     ApplyReport, Direction, End, Held, Limits, Memory, Received, Receiver, Sender, Sent, Session, Setup, Timing,
@@ -88,13 +86,10 @@ impl Client {
     ///
     /// # Errors
     /// [`End::Refused`] with the server's reason, or why there was no answer.
-    pub async fn check(&self, channel: Channel) -> Result<(), End> {
-        let hello = Some(codec::encode_hello(self.hello()));
-        let request = self.authorized(proto::CheckRequest { hello }).map_err(|status| end_of(&status))?;
-        let mut client = RelayClient::new(channel);
-        let answer = tokio::time::timeout(self.timing.peer_deadline, client.check(request)).await;
-        answer.map_err(|_| End::PeerSilent(self.timing.peer_deadline))?.map_err(|status| end_of(&status))?;
-        Ok(())
+    pub async fn check(&self, server: impl Transport) -> Result<(), End> {
+        let asked = server.check(self.call(), codec::encode_hello(self.hello()));
+        let answer = tokio::time::timeout(self.timing.peer_deadline, asked).await;
+        answer.map_err(|_| End::PeerSilent(self.timing.peer_deadline))?.map_err(|status| end_of(&status))
     }
 
     /// Pushes the newest of `inputs` until the stream ends or `stop` is cancelled.
@@ -103,7 +98,7 @@ impl Client {
     /// anything of it is sent, and `memory` has counted it by then.
     pub async fn push(
         &self,
-        channel: Channel,
+        server: impl Transport,
         inputs: &mut watch::Receiver<Option<Arc<Snapshot>>>,
         memory: &mut Memory,
         stop: &CancellationToken,
@@ -118,13 +113,13 @@ impl Client {
             on_event(event);
         };
         let feed = |session: &mut Sender, now, target| session.set_target(now, target);
-        self.run(Direction::Push, channel, session, inputs, stop, feed, on_event).await
+        self.run(Direction::Push, server, session, inputs, stop, feed, on_event).await
     }
 
     /// Pulls versions into `held` and sends the newest of `reports` until the stream ends or `stop` is cancelled.
     pub async fn pull(
         &self,
-        channel: Channel,
+        server: impl Transport,
         held: &mut Option<Held>,
         reports: &mut watch::Receiver<Option<ApplyReport>>,
         stop: &CancellationToken,
@@ -141,7 +136,7 @@ impl Client {
             on_event(event);
         };
         let feed = |session: &mut Receiver, _, report| session.report(report);
-        self.run(Direction::Pull, channel, session, reports, stop, feed, on_event).await
+        self.run(Direction::Pull, server, session, reports, stop, feed, on_event).await
     }
 
     fn setup(&self) -> Setup {
@@ -160,22 +155,15 @@ impl Client {
         }
     }
 
-    /// A request that shows the token, where there is one.
-    fn authorized<T>(&self, message: T) -> Result<Request<T>, Status> {
-        let mut request = Request::new(message);
-        if let Some(token) = &self.identity.token {
-            let value = MetadataValue::try_from(format!("Bearer {token}"))
-                .map_err(|_| Status::invalid_argument("expected a token of printable ascii characters"))?;
-            request.metadata_mut().insert("authorization", value);
-        }
-        Ok(request)
+    fn call(&self) -> Call {
+        Call { token: self.identity.token.clone(), message_bytes: self.limits.message_bytes() }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the two directions differ in exactly these")]
     async fn run<S: Session, I: Clone>(
         &self,
         direction: Direction,
-        channel: Channel,
+        server: impl Transport,
         mut session: S,
         inputs: &mut watch::Receiver<Option<I>>,
         stop: &CancellationToken,
@@ -191,14 +179,14 @@ impl Client {
             self.traffic.sent(&frame);
             permit.send(frame);
         }
-        // Boxed, so that the futures that callers compose stay small.
-        let opening = Box::pin(self.open(direction, channel, frames));
+        let opening = server.open(direction, self.call(), frames);
         let opened = tokio::select! {
+            biased;
             opened = tokio::time::timeout(self.timing.peer_deadline, opening) => opened,
             () = stop.cancelled() => return End::Finished,
         };
         let mut incoming = match opened {
-            Ok(Ok(response)) => response.into_inner(),
+            Ok(Ok(incoming)) => incoming,
             Ok(Err(status)) => return end_of(&status),
             Err(_) => return End::PeerSilent(self.timing.peer_deadline),
         };
@@ -218,28 +206,14 @@ impl Client {
             failed: end_of,
         };
         let end = tokio::select! {
-            end = Box::pin(drive(&mut session, wires, feed, on_event)) => end,
+            biased;
             never = stopping => match never {},
+            end = Box::pin(drive(&mut session, wires, feed, on_event)) => end,
         };
         drop(outgoing);
         // A close frame of the server may still carry why it ends the stream; ours has to get through.
-        let farewell = async { while let Ok(Some(_)) = incoming.message().await {} };
+        let farewell = async { while let Some(Ok(_)) = incoming.next().await {} };
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
         end
-    }
-
-    async fn open(
-        &self,
-        direction: Direction,
-        channel: Channel,
-        frames: mpsc::Receiver<proto::Frame>,
-    ) -> Result<Response<Streaming<proto::Frame>>, Status> {
-        let limit = self.limits.message_bytes();
-        let mut client = RelayClient::new(channel).max_decoding_message_size(limit).max_encoding_message_size(limit);
-        let request = self.authorized(ReceiverStream::new(frames))?;
-        match direction {
-            Direction::Push => client.push(request).await,
-            Direction::Pull => client.pull(request).await,
-        }
     }
 }

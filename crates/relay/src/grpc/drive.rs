@@ -1,10 +1,11 @@
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
-use super::{Traffic, proto};
+use super::{Frames, Traffic, proto};
 use crate::wire::codec;
 use crate::{End, Session};
 
@@ -40,7 +41,7 @@ pub(super) enum Control {
 
 /// A stream with all that a session needs beside itself.
 pub(super) struct Wires<'a, I> {
-    pub(super) incoming: &'a mut Streaming<proto::Frame>,
+    pub(super) incoming: &'a mut Frames,
     pub(super) outgoing: &'a mpsc::Sender<proto::Frame>,
     /// The newest value for the session: what is between two values is skipped.
     pub(super) inputs: &'a mut watch::Receiver<Option<I>>,
@@ -62,6 +63,11 @@ pub(super) async fn drive<S: Session, I: Clone>(
     let mut inputs_open = true;
     let mut control_open = true;
     let end = loop {
+        // A peer that sends without end must not keep deadlines from being looked at.
+        let now = clock.now();
+        if session.wake_at() <= now {
+            session.tick(now);
+        }
         while let Some(event) = session.event() {
             on_event(session, event);
         }
@@ -69,32 +75,8 @@ pub(super) async fn drive<S: Session, I: Clone>(
             break end.clone();
         }
         tokio::select! {
-            frame = incoming.message() => match frame {
-                Ok(Some(frame)) => {
-                    traffic.received(&frame);
-                    match codec::decode(frame) {
-                        Ok(frame) => session.receive(clock.now(), frame),
-                        Err(error) => session.close(End::Violation(error)),
-                    }
-                }
-                Ok(None) => session.close(End::Lost("the peer closed the stream".to_owned())),
-                Err(status) => session.close(failed(&status)),
-            },
-            permit = outgoing.reserve(), if session.wants_transmit() => match permit {
-                Ok(permit) => if let Some(frame) = session.transmit(clock.now()) {
-                    let frame = codec::encode(frame);
-                    traffic.sent(&frame);
-                    permit.send(frame);
-                },
-                Err(_) => session.close(End::Lost("the stream does not take frames any more".to_owned())),
-            },
-            changed = inputs.changed(), if inputs_open => {
-                inputs_open = changed.is_ok();
-                let input = inputs.borrow_and_update().clone();
-                if let Some(input) = input {
-                    feed(session, clock.now(), input);
-                }
-            }
+            // In this order, so that what the peer decides holds nothing else up.
+            biased;
             changed = control.changed(), if control_open => {
                 control_open = changed.is_ok();
                 let wanted = control.borrow_and_update().clone();
@@ -104,6 +86,32 @@ pub(super) async fn drive<S: Session, I: Clone>(
                     Control::End(end) => session.close(end),
                 }
             }
+            changed = inputs.changed(), if inputs_open => {
+                inputs_open = changed.is_ok();
+                let input = inputs.borrow_and_update().clone();
+                if let Some(input) = input {
+                    feed(session, clock.now(), input);
+                }
+            }
+            permit = outgoing.reserve(), if session.wants_transmit() => match permit {
+                Ok(permit) => if let Some(frame) = session.transmit(clock.now()) {
+                    let frame = codec::encode(frame);
+                    traffic.sent(&frame);
+                    permit.send(frame);
+                },
+                Err(_) => session.close(End::Lost("the stream does not take frames any more".to_owned())),
+            },
+            frame = incoming.next() => match frame {
+                Some(Ok(frame)) => {
+                    traffic.received(&frame);
+                    match codec::decode(frame) {
+                        Ok(frame) => session.receive(clock.now(), frame),
+                        Err(error) => session.close(End::Violation(error)),
+                    }
+                }
+                None => session.close(End::Lost("the peer closed the stream".to_owned())),
+                Some(Err(status)) => session.close(failed(&status)),
+            },
             () = tokio::time::sleep_until(clock.instant(session.wake_at())) => session.tick(clock.now()),
         }
     };

@@ -3,9 +3,8 @@ use std::sync::Arc;
 use meshrelay_snapshot::Snapshot;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
-use super::Client;
+use super::{Client, Transport};
 use crate::{ApplyReport, End, Held, Memory, Received, Sent, Versions};
 
 /// Puts output versions into a cluster.
@@ -24,7 +23,7 @@ pub trait Applier: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// What streams are opened on.
-    pub channel: Channel,
+    pub server: Arc<dyn Transport>,
     /// Tells connections of one [`Connections`] apart.
     pub number: u64,
     /// Cancelled when its streams are to end: the connection is of no use, or another server is better.
@@ -74,9 +73,9 @@ impl<C: Connections> Reconnect<'_, C> {
         let mut memory = Memory { base: None, versions };
         while let Some(connection) = self.connection(&mut on_progress).await {
             memory.versions.raise(floor());
-            let (channel, gone) = (connection.channel.clone(), &connection.gone);
+            let (server, gone) = (Arc::clone(&connection.server), &connection.gone);
             let on_event = |event| on_progress(Progress::Event(event));
-            let end = self.client.push(channel, &mut inputs, &mut memory, gone, on_event).await;
+            let end = self.client.push(server, &mut inputs, &mut memory, gone, on_event).await;
             self.ended(&connection, end, &mut on_progress);
         }
     }
@@ -97,6 +96,7 @@ impl<C: Connections> Reconnect<'_, C> {
             let mut any = false;
             loop {
                 tokio::select! {
+                    biased;
                     changed = versions.changed() => if changed.is_err() { return },
                     () = applier.due(), if any => {}
                 }
@@ -115,12 +115,13 @@ impl<C: Connections> Reconnect<'_, C> {
                     }
                     on_progress(Progress::Event(event));
                 };
-                let (channel, gone) = (connection.channel.clone(), &connection.gone);
-                let end = self.client.pull(channel, &mut held, &mut reports, gone, on_event).await;
+                let (server, gone) = (Arc::clone(&connection.server), &connection.gone);
+                let end = self.client.pull(server, &mut held, &mut reports, gone, on_event).await;
                 self.ended(&connection, end, &mut on_progress);
             }
         };
         tokio::select! {
+            biased;
             () = pull => {}
             () = apply => {}
         }

@@ -1,18 +1,19 @@
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 use meshrelay_snapshot::{Name, Snapshot};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::drive::{Clock, Control, WRITE_AHEAD, Wires, drive};
 use super::status::{end_of_client, status_of, to_status};
-use super::{Caller, Hub, Notice, Peer, Registrar, Registration, Traffic, proto};
+use super::{Call, Caller, Frames, Hub, Notice, Peer, Registrar, Registration, Traffic, Transport, proto};
 use crate::presence::{Direction, Presence};
 use crate::wire::{Frame, Hello, codec};
 use crate::{
@@ -65,12 +66,19 @@ struct Streams {
     /// What each agent is known to hold of its output, kept to make deltas from after a reconnect.
     bases: Mutex<BTreeMap<Name, Arc<Snapshot>>>,
     draining: Mutex<Option<String>>,
+    cut: CancellationToken,
     traffic: Traffic,
 }
 
 /// The relay's gRPC service.
 pub struct RelayService<R, H> {
     shared: Arc<Shared<R, H>>,
+}
+
+impl<R, H> Clone for RelayService<R, H> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
 }
 
 impl<R, H> std::fmt::Debug for RelayService<R, H> {
@@ -100,6 +108,11 @@ impl RelayHandle {
         for stream in self.streams.presence.lock().streams() {
             stream.send_replace(Control::Drain(message.to_owned()));
         }
+    }
+
+    /// Ends all streams at once and tells nobody, as when the process dies.
+    pub fn cut(&self) {
+        self.streams.cut.cancel();
     }
 
     /// Number of open streams.
@@ -133,12 +146,10 @@ struct Accepted {
     cluster: Name,
     claim: Claim,
     control: watch::Receiver<Control>,
-    incoming: Streaming<proto::Frame>,
+    incoming: Frames,
     outgoing: mpsc::Sender<proto::Frame>,
     status: oneshot::Sender<Status>,
 }
-
-type FrameStream = Pin<Box<dyn Stream<Item = Result<proto::Frame, Status>> + Send>>;
 
 impl<R: Registrar, H: Hub> RelayService<R, H> {
     /// A service in front of `hub`.
@@ -166,16 +177,16 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
         to_status(refusal)
     }
 
-    async fn hello(&self, incoming: &mut Streaming<proto::Frame>) -> Result<Hello, Refusal> {
+    async fn hello(&self, incoming: &mut Frames) -> Result<Hello, Refusal> {
         let refuse = |found: String| {
             let message = format!("expected a hello within {:?}, found {found}", self.settings.hello_deadline);
             Refusal::new(RefusalReason::Handshake, message)
         };
-        let first = tokio::time::timeout(self.settings.hello_deadline, incoming.message()).await;
+        let first = tokio::time::timeout(self.settings.hello_deadline, incoming.next()).await;
         let frame = match first {
-            Ok(Ok(Some(frame))) => frame,
-            Ok(Ok(None)) => return Err(refuse("the end of the stream".to_owned())),
-            Ok(Err(status)) => return Err(refuse(status.message().to_owned())),
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => return Err(refuse("the end of the stream".to_owned())),
+            Ok(Some(Err(status))) => return Err(refuse(status.message().to_owned())),
             Err(_) => return Err(refuse("nothing".to_owned())),
         };
         self.streams.traffic.received(&frame);
@@ -216,6 +227,48 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
         self.hub.authorize(caller)
     }
 
+    /// Answers whether streams would be let in.
+    fn answer(&self, hello: Option<proto::Hello>, (peer, token): (Peer, Option<String>)) -> Result<(), Status> {
+        let decoded = codec::decode(proto::Frame { body: hello.map(proto::frame::Body::Hello) });
+        let hello = match decoded {
+            Ok(Frame::Hello(hello)) => hello,
+            other => {
+                let found = other.map_or_else(|error| error.to_string(), |frame| format!("a {} frame", frame.name()));
+                let message = format!("expected a hello in the question, found {found}");
+                return Err(to_status(&Refusal::new(RefusalReason::Handshake, message)));
+            }
+        };
+        let ours = self.our_hello(&hello.cluster);
+        let caller = Caller { hello, peer, token, direction: Direction::Push };
+        // Whoever asks again and again while it is served elsewhere is no refused caller to count and log.
+        self.check(&caller, &ours).map_err(|refusal| to_status(&refusal))
+    }
+
+    /// Lets a stream in and serves it.
+    async fn open(
+        self: Arc<Self>,
+        direction: Direction,
+        caller: (Peer, Option<String>),
+        frames: Frames,
+    ) -> Result<Frames, Status> {
+        let (accepted, stream) = self.accept(frames, caller, direction).await?;
+        let cut = self.streams.cut.clone();
+        tokio::spawn(async move {
+            let served = async {
+                match direction {
+                    Direction::Push => self.run_push(accepted).await,
+                    Direction::Pull => self.run_pull(accepted).await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = cut.cancelled() => {}
+                () = served => {}
+            }
+        });
+        Ok(stream)
+    }
+
     fn our_hello(&self, cluster: &Name) -> Hello {
         Hello {
             cluster: cluster.clone(),
@@ -229,11 +282,10 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
 
     async fn accept(
         &self,
-        request: Request<Streaming<proto::Frame>>,
+        mut incoming: Frames,
+        (peer, token): (Peer, Option<String>),
         direction: Direction,
-    ) -> Result<(Accepted, FrameStream), Status> {
-        let (peer, token) = (peer_of(&request), bearer(&request));
-        let mut incoming = request.into_inner();
+    ) -> Result<(Accepted, Frames), Status> {
         let hello = self.hello(&mut incoming).await.map_err(|refusal| self.refuse("", &refusal))?;
         let cluster = hello.cluster.clone();
         let ours = self.our_hello(&cluster);
@@ -252,7 +304,7 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
         let (outgoing, frames) = mpsc::channel(WRITE_AHEAD);
         let (status, ended) = oneshot::channel();
         let tail = futures::stream::once(ended).filter_map(async |status| status.ok().map(Err));
-        let stream: FrameStream = Box::pin(ReceiverStream::new(frames).map(Ok).chain(tail));
+        let stream: Frames = Box::pin(ReceiverStream::new(frames).map(Ok).chain(tail));
         let setup = Setup {
             hello: ours,
             peer: Some(hello.clone()),
@@ -345,8 +397,8 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
 
 #[tonic::async_trait]
 impl<R: Registrar, H: Hub> proto::relay_server::Relay for RelayService<R, H> {
-    type PushStream = FrameStream;
-    type PullStream = FrameStream;
+    type PushStream = Frames;
+    type PullStream = Frames;
 
     async fn register(
         &self,
@@ -368,34 +420,42 @@ impl<R: Registrar, H: Hub> proto::relay_server::Relay for RelayService<R, H> {
     }
 
     async fn check(&self, request: Request<proto::CheckRequest>) -> Result<Response<proto::CheckResponse>, Status> {
-        let (peer, token) = (peer_of(&request), bearer(&request));
-        let body = request.into_inner().hello.map(proto::frame::Body::Hello);
-        let decoded = codec::decode(proto::Frame { body });
-        let hello = match decoded {
-            Ok(Frame::Hello(hello)) => hello,
-            other => {
-                let found = other.map_or_else(|error| error.to_string(), |frame| format!("a {} frame", frame.name()));
-                let message = format!("expected a hello in the question, found {found}");
-                return Err(to_status(&Refusal::new(RefusalReason::Handshake, message)));
-            }
-        };
-        let ours = self.shared.our_hello(&hello.cluster);
-        let caller = Caller { hello, peer, token, direction: Direction::Push };
-        // Whoever asks again and again while it is served elsewhere is no refused caller to count and log.
-        self.shared.check(&caller, &ours).map_err(|refusal| to_status(&refusal))?;
+        let caller = (peer_of(&request), bearer(&request));
+        self.shared.answer(request.into_inner().hello, caller)?;
         Ok(Response::new(proto::CheckResponse {}))
     }
 
-    async fn push(&self, request: Request<Streaming<proto::Frame>>) -> Result<Response<FrameStream>, Status> {
-        let (accepted, stream) = self.shared.accept(request, Direction::Push).await?;
-        tokio::spawn(Arc::clone(&self.shared).run_push(accepted));
-        Ok(Response::new(stream))
+    async fn push(&self, request: Request<Streaming<proto::Frame>>) -> Result<Response<Frames>, Status> {
+        let caller = (peer_of(&request), bearer(&request));
+        let frames = request.into_inner().boxed();
+        Ok(Response::new(Arc::clone(&self.shared).open(Direction::Push, caller, frames).await?))
     }
 
-    async fn pull(&self, request: Request<Streaming<proto::Frame>>) -> Result<Response<FrameStream>, Status> {
-        let (accepted, stream) = self.shared.accept(request, Direction::Pull).await?;
-        tokio::spawn(Arc::clone(&self.shared).run_pull(accepted));
-        Ok(Response::new(stream))
+    async fn pull(&self, request: Request<Streaming<proto::Frame>>) -> Result<Response<Frames>, Status> {
+        let caller = (peer_of(&request), bearer(&request));
+        let frames = request.into_inner().boxed();
+        Ok(Response::new(Arc::clone(&self.shared).open(Direction::Pull, caller, frames).await?))
+    }
+}
+
+/// The service within its own process: callers have no certificate and come from nowhere.
+impl<R: Registrar, H: Hub> Transport for RelayService<R, H> {
+    fn open(
+        &self,
+        direction: Direction,
+        call: Call,
+        frames: mpsc::Receiver<proto::Frame>,
+    ) -> BoxFuture<'static, Result<Frames, Status>> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            shared.open(direction, (Peer::default(), call.token), ReceiverStream::new(frames).map(Ok).boxed()).await
+        }
+        .boxed()
+    }
+
+    fn check(&self, call: Call, hello: proto::Hello) -> BoxFuture<'static, Result<(), Status>> {
+        let answer = self.shared.answer(Some(hello), (Peer::default(), call.token));
+        std::future::ready(answer).boxed()
     }
 }
 

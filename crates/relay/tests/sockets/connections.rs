@@ -149,7 +149,7 @@ struct To {
 impl Connections for To {
     async fn connect(&self) -> Result<Connection, String> {
         tokio::task::yield_now().await;
-        Ok(Connection { channel: channel(*self.address.lock()), number: 0, gone: self.stop.clone() })
+        Ok(Connection { server: Arc::new(channel(*self.address.lock())), number: 0, gone: self.stop.clone() })
     }
 
     fn ended(&self, _: &Connection, _: &End) {}

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use meshrelay_api::status::Approval;
+use meshrelay_process::machine::blocking;
 use meshrelay_process::readiness::BlockReady;
 use meshrelay_translate::{Allocations, Inputs, LastAccepted, Reports, Severity, Translation, Translator};
 use tokio::sync::watch;
@@ -66,12 +66,12 @@ impl TranslationLoop {
             let changed_at = *changes.borrow_and_update();
             let again_at = match safe_mode.ask() {
                 Answer::Wait(until) => until,
-                Answer::Translate { inputs, doubts } => {
+                Answer::Translate { inputs, versions, doubts } => {
                     let begun = Instant::now();
                     report_doubts(&hub, &doubts);
                     let files = [allocations.clone(), last_accepted.clone()];
                     let outcome;
-                    match tokio::task::spawn_blocking(move || translate(work, &inputs, &files)).await {
+                    match blocking(move || translate(work, &inputs, &files)).await {
                         Ok(done) => (work, outcome) = done,
                         Err(error) => {
                             // The memory is lost with the thread; a process that starts anew is better than one
@@ -82,7 +82,7 @@ impl TranslationLoop {
                     }
                     match outcome {
                         Ok(translation) => {
-                            hub.publish(&translation.outputs, &doubts);
+                            hub.publish(&translation.outputs, &doubts, &versions);
                             reports.send_if_modified(|kept| {
                                 let newest = &translation.reports;
                                 let changed = kept.as_ref().is_none_or(|kept| !Arc::ptr_eq(kept, newest));
@@ -109,9 +109,10 @@ impl TranslationLoop {
                 }
             };
             tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
                 changed = changes.changed() => if changed.is_err() { return },
                 () = again => {}
-                () = stop.cancelled() => return,
             }
         }
     }
@@ -153,7 +154,7 @@ fn report_doubts(hub: &ServerHub, doubts: &Doubts) {
         None => tracing::info!("the inputs are complete: what is no longer wanted is deleted"),
     }
     hub.status.send_modify(|status| {
-        let since = status.deletions_held_since.take().unwrap_or_else(Timestamp::now);
+        let since = status.deletions_held_since.take().unwrap_or_else(|| hub.inputs.clock.now());
         status.deletions_held_since = doubt.is_some().then_some(since);
         status.deletions_held = doubt;
     });
@@ -186,7 +187,7 @@ fn observe(hub: &ServerHub, metrics: &Metrics, translation: &Translation, begun:
     let stats = translation.stats;
     tracing::debug!(?took, units = stats.units, recomputed = stats.recomputed, objects = stats.objects, "translated");
     hub.status.send_modify(|status| {
-        status.translated_at = Some(Timestamp::now());
+        status.translated_at = Some(hub.inputs.clock.now());
         status.translation_time = took;
         status.stats = stats;
         status.translations += 1;
