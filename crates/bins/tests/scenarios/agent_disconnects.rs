@@ -7,18 +7,31 @@ use crate::plane::Plane;
 /// Bytes of a push that pass before the line stops: less than the push has.
 const HALF: i64 = 300_000;
 
-/// Many objects that take room on the line.
+/// Services that make such a push.
+const MANY: usize = 1_000;
+
+/// Objects that take room on the line.
 fn many() -> String {
-    let text: String =
-        (0..40_000u32).map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 27) as u8 % 26)).collect();
-    let service = |number: usize| {
+    // xorshift64, by Marsaglia: what does not compress.
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut words = || {
+        let mut text = String::new();
+        for _ in 0..100 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            text += &format!("{random:016x}");
+        }
+        text
+    };
+    let service = |number| {
         format!(
             "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: many-{number}\n  namespace: bookinfo-backends\n  annotations:\n    \
-             note: {}\nspec:\n  ports:\n  - name: http\n    port: 80\n",
-            &text[number * 100..number * 100 + 4_000]
+             note: \"{}\"\nspec:\n  ports:\n  - name: http\n    port: 80\n",
+            words()
         )
     };
-    (0..300).map(service).collect()
+    (0..MANY).map(service).collect()
 }
 
 #[test]
@@ -68,7 +81,7 @@ fn an_agent_is_killed_in_the_middle_of_a_push() {
     assert_eq!(plane.server(home).endpoints.metric(name), Some(objects), "half a push is no input");
     plane.edit(80, 60);
     plane.start_agent("cluster2");
-    plane.server(home).endpoints.wait_for_metric(name, |n| n == objects + 300.0);
+    plane.server(home).endpoints.wait_for_metric(name, |n| n == objects + MANY as f64);
     plane.edit(60, 45);
     plane.settles();
 }

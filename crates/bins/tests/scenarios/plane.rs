@@ -59,16 +59,26 @@ impl Plane {
             plane.start_agent(cluster);
         }
         plane.fleet.wait_until_converged();
-        plane.watch();
+        plane.watch_all_but(&[]);
         plane
     }
 
-    /// Watches what is applied from now on.
-    pub(crate) fn watch(&mut self) {
+    /// Watches what is applied from now on, but for what is edited: files with these texts in their paths may change.
+    pub(crate) fn watch_all_but(&mut self, edited: &[&str]) {
         if let Some(before) = self.watcher.take() {
             before.finish();
         }
-        self.watcher = Some(Watcher::of_contents(&self.fleet, &[EDITED]));
+        let edited: Vec<&str> = edited.iter().copied().chain([EDITED]).collect();
+        self.watcher = Some(Watcher::of_contents(&self.fleet, &edited));
+    }
+
+    /// Does something to Redis, until all replicas say this of it.
+    pub(crate) fn redis_until(&mut self, does: impl FnOnce(&mut Redis), said: &str) {
+        let marks: Vec<usize> = self.running().map(|server| server.process.mark()).collect();
+        does(&mut self.redis);
+        for (server, mark) in self.running().zip(marks) {
+            server.process.line_since(mark, &[said]);
+        }
     }
 
     /// Starts a replica where it was.

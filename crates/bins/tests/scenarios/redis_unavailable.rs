@@ -4,6 +4,9 @@ use crate::plane::{CLUSTERS, Plane};
 
 const WINDOW: [&str; 2] = ["--safe-start-window", "2"];
 
+const AWAY: &str = "the snapshot store is away: translation goes on with what is in memory";
+const BACK: &str = "the snapshot store is back: writing what it lacks";
+
 /// Waits until Redis has the inputs of all clusters.
 fn wait_until_filled(redis: &Redis) {
     wait_for("the inputs of all clusters in Redis", || {
@@ -16,10 +19,7 @@ fn wait_until_filled(redis: &Redis) {
 #[test]
 fn redis_stays_away_and_even_a_replica_that_is_new_meanwhile_takes_nothing_away() {
     let mut plane = Plane::start(2, &WINDOW);
-    plane.redis.kill();
-    for server in plane.running() {
-        server.process.line(&["the snapshot store is away"]);
-    }
+    plane.redis_until(Redis::kill, AWAY);
     plane.edit(80, 60);
     // A replica that has nothing but what one agent sends it.
     plane.kill_server(1);
@@ -31,10 +31,7 @@ fn redis_stays_away_and_even_a_replica_that_is_new_meanwhile_takes_nothing_away(
     plane.server(1).process.line(&["what depends on a cluster that is not known completely is kept"]);
     plane.agents["cluster2"].endpoints.wait_for_metric("meshrelay_agent_pull_connected", |n| n == 1.0);
     plane.edit(60, 45);
-    plane.redis.restart();
-    for server in plane.running() {
-        server.process.line(&["the snapshot store is back"]);
-    }
+    plane.redis_until(Redis::restart, BACK);
     wait_until_filled(&plane.redis);
     plane.edit(45, 30);
     plane.settles();
@@ -44,10 +41,7 @@ fn redis_stays_away_and_even_a_replica_that_is_new_meanwhile_takes_nothing_away(
 fn redis_comes_back_empty_and_is_filled() {
     let mut plane = Plane::start(2, &WINDOW);
     for (before, percent) in [(80, 60), (60, 45)] {
-        plane.redis.kill();
-        for server in plane.running() {
-            server.process.line(&["the snapshot store is away"]);
-        }
+        plane.redis_until(Redis::kill, AWAY);
         plane.edit(before, percent);
         plane.redis.restart();
         wait_until_filled(&plane.redis);
@@ -64,7 +58,7 @@ fn redis_comes_back_empty_and_is_filled() {
 fn redis_comes_back_with_old_data_which_counts_for_nothing() {
     let mut plane = Plane::start_with(2, &WINDOW, Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]));
     wait_until_filled(&plane.redis);
-    plane.redis.kill();
+    plane.redis_until(Redis::kill, AWAY);
     plane.edit(80, 60);
     plane.redis.restart();
     assert!(
@@ -90,16 +84,12 @@ fn redis_comes_back_with_old_data_which_counts_for_nothing() {
 #[test]
 fn redis_hangs_with_its_connections_open_and_nobody_waits_for_it() {
     let mut plane = Plane::start(2, &WINDOW);
-    plane.redis.signal("STOP");
-    for server in plane.running() {
-        server.process.line(&["the snapshot store is away"]);
-    }
+    plane.redis_until(|redis| redis.signal("STOP"), AWAY);
     plane.edit(80, 60);
     plane.kill_server(1);
     plane.wait_until_connected("cluster2", Some(0));
     plane.edit(60, 45);
-    plane.redis.signal("CONT");
-    plane.server(0).process.line(&["the snapshot store is back"]);
+    plane.redis_until(|redis| redis.signal("CONT"), BACK);
     plane.start_server(1);
     wait_until_filled(&plane.redis);
     plane.settles();
@@ -111,7 +101,7 @@ fn redis_is_paused_for_writes_and_then_goes_on() {
     plane.redis.run("CLIENT PAUSE 600000 WRITE");
     plane.edit(80, 60);
     for server in plane.running() {
-        server.endpoints.wait_for_metric("meshrelay_store_errors_total", |n| n > 0.0);
+        server.endpoints.wait_for_metric("gloo_mesh_redis_sync_err_total", |n| n > 0.0);
     }
     plane.edit(60, 45);
     plane.redis.run("CLIENT UNPAUSE");

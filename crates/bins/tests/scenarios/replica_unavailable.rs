@@ -59,7 +59,7 @@ fn a_replica_is_killed_in_the_middle_of_a_push() {
 
 #[test]
 fn a_replica_that_hangs_is_left_and_does_no_harm_when_it_wakes_up() {
-    let mut plane = Plane::start(2, &[]);
+    let plane = Plane::start(2, &[]);
     let home = plane.home("cluster1");
     plane.server(home).process.signal("STOP");
     // Found out by heartbeats.
