@@ -11,7 +11,7 @@ use meshrelay_relay::Limits;
 use meshrelay_relay::grpc::{RelayHandle, RelayService, ServerSettings, Transport};
 use meshrelay_snapshot::Name;
 use meshrelay_store::SnapshotStore;
-use meshrelay_translate::{Allocations, LastAccepted, Options, Translator};
+use meshrelay_translate::{Options, Translator};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 use crate::hub::ServerHub;
 use crate::inputs::Inputs;
 use crate::registrar::ServerRegistrar;
+use crate::shared_memory::SharedMemory;
 use crate::sharing::Sharing;
 use crate::state_file::StateFile;
-use crate::translation::{ALLOCATIONS_FILE, LAST_ACCEPTED_FILE, SafeMode, TranslationLoop};
+use crate::translation::{Memory, SafeMode, TranslationLoop};
 use crate::warm::{self, WARM_FILE};
 use crate::{Metrics, ServerError, ServerStatus, Settings, management, reports_file};
 
@@ -48,6 +49,7 @@ pub struct Surroundings {
 pub struct Core {
     pub(crate) service: RelayService<ServerRegistrar, ServerHub>,
     hub: Arc<ServerHub>,
+    shared_memory: Option<Arc<SharedMemory>>,
     status: watch::Receiver<ServerStatus>,
     settings: Settings,
     surroundings: Surroundings,
@@ -75,8 +77,9 @@ impl Core {
         let warm = warm::load(&warm_file, clock.now())?;
         let inputs = Inputs::new(Name::from(&settings.management_cluster), warm.clone()).with_clock(clock);
         let inputs = Arc::new(inputs);
-        if let Some(store) = store {
-            tasks.spawn(Sharing::new(store, Arc::clone(&inputs), metrics.clone(), &*replica).run(stop));
+        let shared_memory = store.is_some().then(Arc::<SharedMemory>::default);
+        if let Some((store, memory)) = store.zip(shared_memory.clone()) {
+            tasks.spawn(Sharing::new(store, Arc::clone(&inputs), memory, metrics.clone(), &*replica).run(stop));
         }
         let (status, status_of) = watch::channel(ServerStatus::default());
         let hub = Arc::new(ServerHub {
@@ -99,7 +102,7 @@ impl Core {
                 ..ServerSettings::default()
             },
         );
-        Ok(Self { service, hub, status: status_of, settings, surroundings })
+        Ok(Self { service, hub, shared_memory, status: status_of, settings, surroundings })
     }
 
     /// Follows the management cluster and translates.
@@ -112,10 +115,7 @@ impl Core {
         let namespace = settings.namespace.clone();
         tasks.spawn(management::follow(views, namespace, Arc::clone(hub), self.relay(), stop.clone()));
 
-        let allocations_file = StateFile::new(&settings.state_directory, ALLOCATIONS_FILE);
-        let allocations: Allocations = allocations_file.load()?;
-        let last_accepted_file = StateFile::new(&settings.state_directory, LAST_ACCEPTED_FILE);
-        let last_accepted: LastAccepted = last_accepted_file.load()?;
+        let memory = Memory::load(&settings.state_directory, self.shared_memory.clone())?;
         let options = Options { admin_namespace: settings.namespace.clone(), ..Options::default() };
         let (reports, newest_reports) = watch::channel(None);
         if let Some(path) = settings.reports_file.clone() {
@@ -124,9 +124,8 @@ impl Core {
         let translation = TranslationLoop {
             safe_mode: SafeMode::new(Arc::clone(hub), settings, readiness.clone()),
             hub: Arc::clone(hub),
-            translator: Translator::new(options).with_allocations(allocations).with_last_accepted(last_accepted),
-            allocations: allocations_file,
-            last_accepted: last_accepted_file,
+            translator: memory.remind(Translator::new(options)),
+            memory,
             reports,
             stop: stop.clone(),
         };

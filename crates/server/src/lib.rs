@@ -15,6 +15,7 @@ mod registrar;
 mod reports_file;
 mod run;
 mod settings;
+mod shared_memory;
 mod sharing;
 mod state_file;
 mod status;

@@ -1,4 +1,5 @@
 use std::io::{BufRead as _, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 
@@ -153,6 +154,21 @@ macro_rules! programs {
 
 /// Words before a program that make a write beyond the limit of [`Process::limit_files`] an error, and not its end.
 pub const SURVIVES_FULL_DISK: [&str; 4] = ["/bin/sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"];
+
+/// Words before a program that give it a clock that is wrong by so much, such as `+3h`; its timers run as others do.
+pub fn with_clock(offset: &str) -> [String; 4] {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/faketime/usr/lib");
+    let folders = std::fs::read_dir(tools).into_iter().flatten().flatten();
+    let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    let library = libraries.find(|library| library.is_file());
+    let library = library.unwrap_or_else(|| panic!("libfaketime is missing: run `cargo xtask setup`"));
+    [
+        "/usr/bin/env".to_owned(),
+        format!("LD_PRELOAD={}", library.display()),
+        format!("FAKETIME={offset}"),
+        "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+    ]
+}
 
 /// A command with an empty environment.
 pub fn command(program: &str) -> Command {

@@ -1,6 +1,4 @@
-use std::path::Path;
-
-use meshrelay_testbed::Proxy;
+use meshrelay_testbed::{Proxy, with_clock};
 
 use crate::plane::{CLUSTERS, Plane};
 
@@ -73,15 +71,10 @@ fn a_replica_that_hangs_is_left_and_does_no_harm_when_it_wakes_up() {
 
 #[test]
 fn the_clocks_of_replicas_are_hours_apart() {
-    let library = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../target/tools/faketime/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1");
-    assert!(library.is_file(), "{} is missing: run `cargo xtask setup`", library.display());
-    let library = format!("LD_PRELOAD={}", library.display());
     let mut plane = Plane::start(2, &[]);
     for (number, skew, (before, percent)) in [(0, "+3h", (80, 60)), (1, "-3h", (60, 45)), (0, "-1h", (45, 30))] {
         plane.kill_server(number);
-        let skew = format!("FAKETIME={skew}");
-        plane.start_server_under(&["/usr/bin/env", &library, &skew, "FAKETIME_DONT_FAKE_MONOTONIC=1"], number);
+        plane.start_server_under(&with_clock(skew).each_ref().map(String::as_str), number);
         plane.server(number).endpoints.wait_until_ready();
         // The other way round: now the one with the other clock serves all.
         plane.kill_server(1 - number);

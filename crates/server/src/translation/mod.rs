@@ -1,6 +1,7 @@
 //! The loop that translates whenever an input has changed and the gate is open.
 
 mod gate;
+mod memory;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use meshrelay_api::status::Approval;
 use meshrelay_process::machine::blocking;
 use meshrelay_process::readiness::BlockReady;
-use meshrelay_translate::{Allocations, Inputs, LastAccepted, Reports, Severity, Translation, Translator};
+use meshrelay_translate::{Reports, Severity, Translation, Translator};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,16 +19,10 @@ use self::gate::Answer;
 use crate::doubts::Doubts;
 use crate::hub::ServerHub;
 use crate::metrics::FindingLabels;
-use crate::state_file::StateFile;
 use crate::{Metrics, ServerStatus};
 
 pub(crate) use self::gate::SafeMode;
-
-/// File in the state folder with the virtual addresses in use.
-pub(crate) const ALLOCATIONS_FILE: &str = "allocations.json";
-
-/// File in the state folder with what trees of RouteTables that freeze keep while something in them is wrong.
-pub(crate) const LAST_ACCEPTED_FILE: &str = "last-accepted.json";
+pub(crate) use self::memory::Memory;
 
 /// After a failed write of a state file, when it is tried again.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
@@ -36,32 +31,19 @@ pub(crate) struct TranslationLoop {
     pub(crate) hub: Arc<ServerHub>,
     pub(crate) safe_mode: SafeMode,
     pub(crate) translator: Translator,
-    pub(crate) allocations: StateFile,
-    pub(crate) last_accepted: StateFile,
+    pub(crate) memory: Memory,
     /// The newest reports, for whoever keeps them.
     pub(crate) reports: watch::Sender<Option<Arc<Reports>>>,
     pub(crate) stop: CancellationToken,
 }
 
-/// The translator with what it did; travels to a blocking thread and back.
-struct Work {
-    translator: Translator,
-    allocations: Allocations,
-    last_accepted: LastAccepted,
-}
-
 impl TranslationLoop {
     /// Runs until stopped. `ready` is released with the first translation.
     pub(crate) async fn run(self, ready: BlockReady) {
-        let Self { hub, mut safe_mode, translator, allocations, last_accepted, reports, stop } = self;
+        let Self { hub, mut safe_mode, mut translator, mut memory, reports, stop } = self;
         let metrics = hub.metrics.clone();
         let mut changes = hub.inputs.changes();
         let mut ready = Some(ready);
-        let mut work = Work {
-            allocations: translator.allocations().clone(),
-            last_accepted: translator.last_accepted().clone(),
-            translator,
-        };
         loop {
             let changed_at = *changes.borrow_and_update();
             let again_at = match safe_mode.ask() {
@@ -69,10 +51,15 @@ impl TranslationLoop {
                 Answer::Translate { inputs, versions, doubts } => {
                     let begun = Instant::now();
                     report_doubts(&hub, &doubts);
-                    let files = [allocations.clone(), last_accepted.clone()];
                     let outcome;
-                    match blocking(move || translate(work, &inputs, &files)).await {
-                        Ok(done) => (work, outcome) = done,
+                    // They travel to a blocking thread and back.
+                    let work = blocking(move || {
+                        let outcome = memory.translate(&mut translator, &inputs, &versions);
+                        (memory, translator, versions, outcome)
+                    });
+                    let versions;
+                    match work.await {
+                        Ok(done) => (memory, translator, versions, outcome) = done,
                         Err(error) => {
                             // The memory is lost with the thread; a process that starts anew is better than one
                             // that serves what may be wrong.
@@ -116,28 +103,6 @@ impl TranslationLoop {
             }
         }
     }
-}
-
-/// Translates, and keeps what the next process needs to go on from there before anybody sees the outputs.
-fn translate(
-    mut work: Work,
-    inputs: &Inputs,
-    [allocations, last_accepted]: &[StateFile; 2],
-) -> (Work, std::io::Result<Translation>) {
-    let translation = work.translator.translate(inputs);
-    if *work.translator.allocations() != work.allocations {
-        if let Err(error) = allocations.store(work.translator.allocations()) {
-            return (work, Err(error));
-        }
-        work.allocations = work.translator.allocations().clone();
-    }
-    if *work.translator.last_accepted() != work.last_accepted {
-        if let Err(error) = last_accepted.store(work.translator.last_accepted()) {
-            return (work, Err(error));
-        }
-        work.last_accepted = work.translator.last_accepted().clone();
-    }
-    (work, Ok(translation))
 }
 
 fn report_doubts(hub: &ServerHub, doubts: &Doubts) {
