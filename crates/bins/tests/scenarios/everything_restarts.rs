@@ -1,3 +1,4 @@
+use meshrelay_testbed::wait_for;
 use serde_json::json;
 
 use crate::plane::{CLUSTERS, Plane};
@@ -61,7 +62,10 @@ fn the_window_ends_and_translation_goes_on_without_taking_anything_away() {
             .line(&["the safe start window is over: translating without the inputs that are missing", "cluster3"]);
         server.process.line(&["what depends on a cluster that is not known completely is kept", "cluster3"]);
         server.endpoints.wait_until_ready();
-        assert_eq!(server.endpoints.status()["runningWithout"], json!(["cluster3"]));
+        wait_for("translation without cluster3", || match &server.endpoints.status()["runningWithout"] {
+            clusters if *clusters == json!(["cluster3"]) => Ok(()),
+            clusters => Err(clusters.to_string()),
+        });
     }
     plane.fleet.wait_for_shifted_traffic(60);
     plane.edit(60, 45);

@@ -42,5 +42,6 @@ fn the_disk_of_an_agent_is_full() {
     plane.agents["cluster2"].process.line(&["an object was not applied"]);
     plane.edit(80, 60);
     plane.agents["cluster2"].process.limit_files(None);
+    // It tries again by itself: no output comes that would make it.
     plane.settles();
 }
