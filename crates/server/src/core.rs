@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::hub::ServerHub;
 use crate::inputs::Inputs;
 use crate::registrar::ServerRegistrar;
+use crate::replicas::{self, Rebalancing, Replicas};
 use crate::shared_memory::SharedMemory;
 use crate::sharing::Sharing;
 use crate::state_file::StateFile;
@@ -77,11 +78,12 @@ impl Core {
         let warm = warm::load(&warm_file, clock.now())?;
         let inputs = Inputs::new(Name::from(&settings.management_cluster), warm.clone()).with_clock(clock);
         let inputs = Arc::new(inputs);
+        let rebalancing = store.as_ref().map(|_| Arc::new(Rebalancing::new(settings.rebalance.clone(), &replica)));
         let shared_memory = store.is_some().then(Arc::<SharedMemory>::default);
         if let Some((store, memory)) = store.zip(shared_memory.clone()) {
             tasks.spawn(Sharing::new(store, Arc::clone(&inputs), memory, metrics.clone(), &*replica).run(stop));
         }
-        let (status, status_of) = watch::channel(ServerStatus::default());
+        let (status, status_of) = watch::channel(ServerStatus { replica: replica.clone(), ..ServerStatus::default() });
         let hub = Arc::new(ServerHub {
             inputs: Arc::clone(&inputs),
             outputs: Mutex::new(BTreeMap::new()),
@@ -89,6 +91,7 @@ impl Core {
             metrics,
             tls_mode: settings.tls_mode,
             pki: pki.clone(),
+            rebalancing,
             warm_file: Mutex::new((warm_file, warm)),
         });
         let service = RelayService::new(
@@ -111,15 +114,22 @@ impl Core {
     /// [`ServerError`] for files that cannot be used.
     pub fn run(&self, views: watch::Receiver<Arc<ClusterView>>) -> Result<(), ServerError> {
         let (settings, hub) = (&self.settings, &self.hub);
-        let Surroundings { tasks, readiness, stop, .. } = &self.surroundings;
+        let Surroundings { replica, store, tasks, readiness, stop, .. } = &self.surroundings;
         let namespace = settings.namespace.clone();
         tasks.spawn(management::follow(views, namespace, Arc::clone(hub), self.relay(), stop.clone()));
 
         let memory = Memory::load(&settings.state_directory, self.shared_memory.clone())?;
         let options = Options { admin_namespace: settings.namespace.clone(), ..Options::default() };
         let (reports, newest_reports) = watch::channel(None);
+        let leader = match store.clone() {
+            Some(store) => {
+                let replicas = Replicas { store, replica: replica.clone(), hub: Arc::clone(hub) };
+                replicas.start(&self.relay(), tasks, stop)
+            }
+            None => replicas::alone(hub),
+        };
         if let Some(path) = settings.reports_file.clone() {
-            tasks.spawn(reports_file::keep(path, newest_reports));
+            tasks.spawn(reports_file::keep(path, newest_reports, leader));
         }
         let translation = TranslationLoop {
             safe_mode: SafeMode::new(Arc::clone(hub), settings, readiness.clone()),

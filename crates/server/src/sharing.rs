@@ -203,7 +203,11 @@ impl Sharing {
         let mut cursor = Cursor::default();
         let mut registered = self.inputs.registrations();
         loop {
-            registered.borrow_and_update();
+            // Marked as seen only where it is acted on: it may come while something else is done.
+            if registered.has_changed().unwrap_or_default() {
+                registered.borrow_and_update();
+                cursor = Cursor::default();
+            }
             let step = async {
                 match self.store.changes(&cursor, FEED_WAIT).await? {
                     Changes::News { changed, cursor } => {

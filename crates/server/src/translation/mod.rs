@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use self::gate::Answer;
 use crate::doubts::Doubts;
 use crate::hub::ServerHub;
-use crate::metrics::FindingLabels;
+use crate::metrics::{FindingCounts, FindingLabels};
 use crate::{Metrics, ServerStatus};
 
 pub(crate) use self::gate::SafeMode;
@@ -130,8 +130,7 @@ fn observe(hub: &ServerHub, metrics: &Metrics, translation: &Translation, begun:
     metrics.translation_time.observe(took.as_secs_f64());
     metrics.reconciler_time.observe(changed_at.elapsed().as_secs_f64());
     metrics.units_recomputed.inc_by(translation.stats.recomputed as u64);
-    metrics.translation_errors.clear();
-    metrics.translation_warnings.clear();
+    let (mut errors, mut warnings) = (FindingCounts::new(), FindingCounts::new());
     let mut problem_resources = 0;
     let mut findings = Vec::new();
     for (resource, report) in translation.reports.iter() {
@@ -141,14 +140,16 @@ fn observe(hub: &ServerHub, metrics: &Metrics, translation: &Translation, begun:
             format!("{resource}: {} {}: {}", message.severity.approval().as_str(), message.code, message.text)
         }));
         for (workspace, severity) in &report.workspaces {
-            let labels = || FindingLabels { workspace: workspace.to_string(), gvk: resource.key.gvk.to_string() };
-            match severity {
-                None => {}
-                Some(Severity::Warning) => drop(metrics.translation_warnings.get_or_create(&labels()).inc()),
-                Some(_) => drop(metrics.translation_errors.get_or_create(&labels()).inc()),
-            }
+            let found = match severity {
+                None => continue,
+                Some(Severity::Warning) => &mut warnings,
+                Some(_) => &mut errors,
+            };
+            let labels = FindingLabels { workspace: workspace.to_string(), gvk: resource.key.gvk.to_string() };
+            *found.entry(labels).or_default() += 1;
         }
     }
+    metrics.show_findings(errors, warnings);
     let stats = translation.stats;
     tracing::debug!(?took, units = stats.units, recomputed = stats.recomputed, objects = stats.objects, "translated");
     hub.status.send_modify(|status| {
