@@ -43,7 +43,7 @@ fn redis_comes_back_empty_and_is_filled() {
     for (before, percent) in [(80, 60), (60, 45)] {
         plane.redis_until(Redis::kill, AWAY);
         plane.edit(before, percent);
-        plane.redis.restart();
+        plane.redis_until(Redis::restart, BACK);
         wait_until_filled(&plane.redis);
     }
     // A replica that knows nothing has everything from there.
