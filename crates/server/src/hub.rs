@@ -278,6 +278,8 @@ impl Hub for ServerHub {
 
     fn on_refused(&self, cluster: &str, refusal: &Refusal) {
         self.metrics.refused(refusal);
-        self.update(&Name::from(cluster), |status| status.last_error = refusal.to_string());
+        if refusal.reason != RefusalReason::AtCapacity {
+            self.update(&Name::from(cluster), |status| status.last_error = refusal.to_string());
+        }
     }
 }

@@ -180,7 +180,12 @@ impl<R: Registrar, H: Hub> RelayService<R, H> {
 
 impl<R: Registrar, H: Hub> Shared<R, H> {
     fn refuse(&self, cluster: &str, refusal: &Refusal) -> Status {
-        tracing::warn!(cluster, code = refusal.reason.code(), reason = %refusal.message, "refused a caller");
+        let (code, reason) = (refusal.reason.code(), &refusal.message);
+        if refusal.reason == RefusalReason::AtCapacity {
+            tracing::info!(cluster, code, reason, "sent a caller to another replica");
+        } else {
+            tracing::warn!(cluster, code, reason, "refused a caller");
+        }
         self.hub.on_refused(cluster, refusal);
         to_status(refusal)
     }
