@@ -72,6 +72,13 @@ struct Other {
     heard_at: Duration,
 }
 
+impl Other {
+    /// It says to have an agent that is here: it has not spoken since that left it, and may be gone.
+    fn may_be_gone(&self, own: &BTreeSet<Name>) -> bool {
+        !self.said.clusters.is_disjoint(own)
+    }
+}
+
 #[derive(Debug)]
 struct SentAway {
     at: Duration,
@@ -142,13 +149,10 @@ impl Rebalance {
         self.others = None;
     }
 
-    /// The other replicas, if what is known of them is new and they have been the same ones for long enough. `own` are the
-    /// agents here: a replica that says to have one of them has not spoken since that left it, and may be gone.
-    fn settled(&self, now: Duration, own: &BTreeSet<Name>) -> Option<&BTreeMap<String, Other>> {
+    /// The other replicas, if what is known of them is new and they have been the same ones for long enough.
+    fn settled(&self, now: Duration) -> Option<&BTreeMap<String, Other>> {
         let others = self.others.as_ref()?;
-        let known = |other: &Other| {
-            other.said.translates && now < other.heard_at + FRESH && other.said.clusters.is_disjoint(own)
-        };
+        let known = |other: &Other| other.said.translates && now < other.heard_at + FRESH;
         let is_settled = self.settings.enabled
             && !others.is_empty()
             && now >= self.same_since + self.settings.settle.0
@@ -158,21 +162,21 @@ impl Rebalance {
 
     /// How agents are spread; `coming` is one that is on its way here.
     fn spread(others: &BTreeMap<String, Other>, own: &BTreeSet<Name>, coming: Option<&Name>) -> Spread {
-        // Who comes has left the others, whatever they said before.
-        let is_there = |name: &&Name| coming != Some(*name);
-        let counts: Vec<usize> =
-            others.values().map(|other| other.said.clusters.iter().filter(is_there).count()).collect();
-        let replicas = counts.len() + 1;
-        let total = counts.iter().sum::<usize>() + own.len() + usize::from(coming.is_some());
+        // Who is here or comes has left the others, whatever they said before.
+        let is_there = |name: &&Name| !own.contains(*name) && coming != Some(*name);
+        let count = |other: &Other| other.said.clusters.iter().filter(is_there).count();
+        let replicas = others.len() + 1;
+        let total = others.values().map(count).sum::<usize>() + own.len() + usize::from(coming.is_some());
         let share = total.div_ceil(replicas);
-        let room = counts.iter().map(|count| share.saturating_sub(*count)).sum();
+        let alive = others.values().filter(|other| !other.may_be_gone(own));
+        let room = alive.map(|other| share.saturating_sub(count(other))).sum();
         Spread { own: own.len(), room, share, replicas }
     }
 
     /// The agents to send away now; `own` are those that are connected.
     pub(crate) fn send_away(&mut self, now: Duration, own: &BTreeSet<Name>) -> Vec<Name> {
-        let Some(others) = self.settled(now, own) else { return Vec::new() };
-        if now < self.next_at {
+        let Some(others) = self.settled(now) else { return Vec::new() };
+        if now < self.next_at || others.values().any(|other| other.may_be_gone(own)) {
             return Vec::new();
         }
         let spread = Self::spread(others, own, None);
@@ -205,12 +209,12 @@ impl Rebalance {
         cluster: &Name,
         source: Option<SocketAddr>,
     ) -> Result<(), String> {
-        let Some(others) = self.settled(now, own) else { return Ok(()) };
+        let Some(others) = self.settled(now) else { return Ok(()) };
         if own.contains(cluster) {
             return Ok(());
         }
-        let Spread { own, room, share, replicas } = Self::spread(others, own, Some(cluster));
-        if own < share || room == 0 {
+        let Spread { own: count, room, share, replicas } = Self::spread(others, own, Some(cluster));
+        if count < share || room == 0 {
             return Ok(());
         }
         let was_sent = self.sent_away.get(cluster).is_some_and(|sent| now < sent.at + ON_ITS_WAY);
@@ -229,7 +233,7 @@ impl Rebalance {
             *refused = Refused { at: now, times: refused.times + 1, source };
         }
         Err(format!(
-            "this replica serves {own} clusters, which is its share with {replicas} replicas, and another one has room; \
+            "this replica serves {count} clusters, which is its share with {replicas} replicas, and another one has room; \
              connect again"
         ))
     }
