@@ -16,6 +16,7 @@ use crate::deletions::{Approval, DeletionFiles, HeldDeletions};
 use crate::held_output::HeldOutputFile;
 use crate::in_force::{self, InForce};
 use crate::metrics::{OfCluster, Reason};
+use crate::retry::Retry;
 use crate::status::{FrozenStatus, HeldStatus};
 use crate::takeover::Takeover;
 use crate::{AgentError, AgentStatus, DeleteBrake, Metrics};
@@ -37,6 +38,8 @@ pub(crate) struct Outputs<C> {
     pub(crate) readiness: Readiness,
     pub(crate) takeover: Arc<Takeover>,
     pub(crate) hold: Hold,
+    /// When what failed of the last output is tried again.
+    pub(crate) retry: Mutex<Retry>,
 }
 
 /// What keeps deletions from being carried out, between two outputs.
@@ -151,8 +154,8 @@ impl<C: Cluster> Outputs<C> {
     }
 
     /// What is in force from now on, on disk together with the output, before anything of it is applied: an agent that dies
-    /// in between goes on from here and never back behind it.
-    async fn follow(&self, held: &Held) -> Result<Frozen, String> {
+    /// in between goes on from here and never back behind it. Also tells whether all of that was done.
+    async fn follow(&self, held: &Held) -> (Result<Frozen, String>, bool) {
         let mut in_force = self.in_force.lock().await;
         let frozen = in_force.follow(held, &*self.cluster).await;
         let kept = match in_force.keep(held).await {
@@ -167,10 +170,11 @@ impl<C: Cluster> Outputs<C> {
             Ok(()) if frozen.is_ok() => in_force.forget(held).await,
             kept => kept,
         };
-        if let Err(error) = done {
+        if let Err(error) = &done {
             tracing::error!(%error, "the output could not be kept for the next start; it is applied all the same");
         }
-        frozen
+        let all = done.is_ok() && frozen.is_ok();
+        (frozen, all)
     }
 
     /// Shows what is kept as not everything is known.
@@ -237,7 +241,8 @@ impl<C: Cluster> Applier for Outputs<C> {
     async fn apply(&self, held: Held) -> ApplyReport {
         let started = Instant::now();
         let output = held.visible();
-        let (frozen, plan) = match self.follow(&held).await {
+        let (frozen, is_kept) = self.follow(&held).await;
+        let (frozen, plan) = match frozen {
             Ok(frozen) => {
                 let plan = self.plan(&frozen.in_force).await;
                 (frozen, plan)
@@ -278,7 +283,7 @@ impl<C: Cluster> Applier for Outputs<C> {
             ObjectResult { key: key.clone(), outcome: Outcome::Held, message }
         });
         let results: Vec<_> = failed.chain(kept).chain(frozen_results).collect();
-        for failure in &outcome.failed {
+        for failure in self.retry.lock().attempted(&outcome.failed, !is_kept, Instant::now()) {
             let expected = matches!(failure.error, ApplyError::NotOurs { .. });
             tracing::warn!(object = %failure.key, error = %failure.error, expected, "an object was not applied");
         }
@@ -305,17 +310,25 @@ impl<C: Cluster> Applier for Outputs<C> {
         ApplyReport::new(held.version(), held.digest(), applied, results)
     }
 
-    /// When somebody has approved what is held, or a server that took over is believed.
+    /// When somebody has approved what is held, a server that took over is believed, or it is time to try again what failed.
     async fn due(&self) {
         let over = async {
             if self.takeover.doubt().is_some() || !self.hold.in_doubt.load(Ordering::Relaxed) {
                 self.takeover.over().await;
             }
         };
+        let retry_at = self.retry.lock().at();
+        let again = async {
+            match retry_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = self.approved() => {}
             () = over => {}
+            () = again => {}
         }
     }
 }

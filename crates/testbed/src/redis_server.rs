@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use redis::{Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, Value};
 use tempfile::TempDir;
 
+use crate::process::send;
 use crate::wait::DEADLINE;
 
 /// How often another port is tried: somebody else may take one between looking and using it.
@@ -90,6 +91,11 @@ impl Redis {
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Sends a signal: `STOP` makes it hang with its connections open, `CONT` ends that.
+    pub fn signal(&self, signal: &str) {
+        send(signal, &self.child);
     }
 
     /// On the same port as before, with what it saved.
