@@ -169,7 +169,8 @@ impl Hub for ServerHub {
                 return Err(Refusal::new(RefusalReason::WrongToken, message));
             }
         }
-        if let Some(rebalancing) = &self.rebalancing {
+        // An agent that would come from another plane is welcome: one of the replicas takes it.
+        if let Some(rebalancing) = self.rebalancing.as_ref().filter(|_| !caller.only_asks) {
             let own = connected(&self.status.borrow()).into_keys().collect();
             rebalancing.admit(&own, cluster, caller.peer.source)?;
         }
