@@ -39,6 +39,9 @@ const FRESH: Duration = Duration::from_secs(8);
 /// How much more than its share a replica may have, of a hundred, and the part of its share that it asks at one time.
 const PERCENT: usize = 10;
 
+/// Longest time between two times that agents are asked, whatever the settings say: for ever, for all purposes.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
 /// How often in a row an agent is refused at most: where all ways lead here, it has to get in.
 const REFUSALS: u32 = 3;
 
@@ -155,7 +158,7 @@ impl Rebalance {
         let known = |other: &Other| other.said.translates && now < other.heard_at + FRESH;
         let is_settled = self.settings.enabled
             && !others.is_empty()
-            && now >= self.same_since + self.settings.settle.0
+            && now >= self.same_since.saturating_add(self.settings.settle.0)
             && others.values().all(known);
         is_settled.then_some(others)
     }
@@ -181,7 +184,7 @@ impl Rebalance {
         }
         let spread = Self::spread(others, own, None);
         let jitter = self.random.random_range(0.75..1.25);
-        self.next_at = now + self.settings.interval.0.mul_f64(jitter);
+        self.next_at = now + self.settings.interval.0.min(LONGEST_INTERVAL).mul_f64(jitter);
         let a_part = (spread.share * PERCENT).div_ceil(100).max(1);
         let excess = spread.own.saturating_sub(spread.share);
         if excess < a_part {
