@@ -80,8 +80,7 @@ impl Topology {
         let entry_points = entry_points::resolve(clusters, &owners, &workspaces, notes);
         let domains = registry.domains();
         let (management, options) = (management.clone(), options.clone());
-        let contested = workspaces.values().filter(|workspace| workspace.settings.are_contested);
-        let contested = together(contested.map(|workspace| &workspace.reads));
+        let contested = together(workspaces.values().map(|workspace| &workspace.contested));
         Self { management, workspaces, owners, sharing, entry_points, domains, contested, options }
     }
 
@@ -174,9 +173,7 @@ impl Topology {
         let is_shared = self.sharing.is_shared(kind, cluster, object, &owner.name, &workspace.name);
         for partner in [workspace, owner] {
             // Nothing that is written makes that something is not shared, unless something else would come into force.
-            if is_shared || partner.settings.are_contested {
-                take_all(&partner.reads);
-            }
+            take_all(if is_shared { &partner.reads } else { &partner.contested });
         }
         is_shared
     }

@@ -43,6 +43,8 @@ pub(crate) struct Workspace {
     pub(crate) settings: Settings,
     /// Where it and its settings are written.
     pub(crate) reads: Taken,
+    /// The same, and where settings are that wait behind these; nothing if there are none.
+    pub(crate) contested: Taken,
 }
 
 /// What the management cluster says about clusters and workspaces.
@@ -143,6 +145,7 @@ pub(super) fn resolve(
             contexts: Shared::new(contexts),
             settings: Settings::default(),
             reads: Taken::default(),
+            contested: Taken::default(),
         };
         workspaces.insert(workspace.name.clone(), workspace);
     }

@@ -69,6 +69,8 @@ struct Reached<'a> {
     viewers: BTreeSet<&'a Name>,
     is_called_from_outside: bool,
     gateways: Gateways,
+    /// What told that.
+    taken: Taken,
 }
 
 impl<'a> View<'a> {
@@ -153,6 +155,9 @@ impl<'a> View<'a> {
             self.inherit(place, service, &mut speech, notes);
         }
         let from_outside = reached.is_called_from_outside && place.has_cilium;
+        if place.has_cilium {
+            take_all(&reached.taken);
+        }
         let doors = if from_outside { self.doors(place) } else { Doors::new() };
         let (parent, service, taken) = (parent.clone(), Arc::clone(service), Taken::default());
         Some(ServiceAccess { parent, context, service, rulings, peers: speech.end(), doors, taken })
@@ -236,6 +241,7 @@ impl<'a> View<'a> {
     /// What isolation says about a Service, made once for all that the same workspaces see.
     fn isolation(&self, place: Place<'a>, service: &'a Service, reached: &Reached<'a>) -> Isolated {
         let owner = place.workspace;
+        take_all(&reached.taken);
         let mut importers: BTreeSet<&Name> =
             self.model.importers(Shareable::Service, &place.cluster.name, service, owner).collect();
         importers.extend(&reached.viewers);
@@ -274,6 +280,11 @@ impl<'a> View<'a> {
     }
 
     fn reached(&self, place: Place<'a>, service: &ResourceRef) -> Reached<'a> {
+        let (reached, taken) = taking(|| self.reached_by_hosts(place, service));
+        Reached { taken, ..reached }
+    }
+
+    fn reached_by_hosts(&self, place: Place<'a>, service: &ResourceRef) -> Reached<'a> {
         let mut reached = Reached::default();
         let cluster = &place.cluster.name;
         for host in self.backed.hosts(service).filter_map(|host| self.hosts.look(self.model, host)) {
@@ -286,7 +297,8 @@ impl<'a> View<'a> {
                 let other = viewer.contexts.keys().find(|other| *other != cluster)?;
                 Some((viewer, other))
             });
-            if let Some((viewer, other)) = outside.filter(|_| backing.entries().next().is_some()) {
+            let matters = (backing.entry == Entry::Ended || place.has_cilium) && backing.entries().next().is_some();
+            if let Some((viewer, other)) = outside.filter(|_| matters) {
                 take_all(&viewer.reads);
                 take_kind(other, &MESH);
             }

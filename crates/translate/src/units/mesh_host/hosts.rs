@@ -27,7 +27,7 @@ pub(crate) struct MeshHosts {
 #[derive(Debug, Default)]
 struct Winners {
     by_host: BTreeMap<Name, ResourceRef>,
-    /// The parents that keep others from hosts.
+    /// The parents that keep others from hosts, and these.
     of_contested: Taken,
 }
 
@@ -165,7 +165,7 @@ impl Claims {
             for loser in claims {
                 let text = format!("host {host} is taken by the older {winner}: choose another name");
                 notes.say(&loser, Severity::Warning, Code::HostTaken, text);
-                contested.insert(winner.clone());
+                contested.extend([winner.clone(), loser]);
             }
             winners.insert(host, winner);
         }
