@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use meshrelay_cluster::Cluster;
 use meshrelay_process::machine;
 use meshrelay_relay::Held;
-use meshrelay_snapshot::{Frozen, Name, Snapshot, freeze};
+use meshrelay_snapshot::{Frozen, Name, Snapshot, freeze, is_doubtful};
 
 use crate::held_output::HeldOutputFile;
 use crate::status::FrozenStatus;
@@ -42,10 +42,12 @@ impl InForce {
     /// then nothing may be deleted.
     pub(crate) async fn follow(&mut self, output: &Held, cluster: &impl Cluster) -> Result<Frozen, String> {
         let wanted = output.visible();
-        let in_doubt = !wanted.meta().doubts.is_empty() || wanted.meta().any_doubt().is_some();
-        if in_doubt && !self.is_all {
+        if !self.is_all && is_doubtful(&self.snapshot.clone().unwrap_or_default(), wanted) {
             let mut all = Snapshot::clone(&cluster.current().await.map_err(|error| error.to_string())?);
-            self.snapshot.iter().flat_map(|known| known.iter()).for_each(|object| drop(all.insert(Arc::clone(object))));
+            if let Some(known) = &self.snapshot {
+                known.iter().for_each(|object| drop(all.insert(Arc::clone(object))));
+                all.set_meta(known.meta().clone());
+            }
             self.snapshot = Some(Arc::new(all));
         }
         let before = self.snapshot.take().unwrap_or_default();

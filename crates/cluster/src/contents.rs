@@ -196,8 +196,8 @@ impl Assembly<'_> {
         SnapshotMeta {
             completeness: completeness.collect(),
             doubt: doubts.everything.clone(),
-            doubts: BTreeMap::new(),
             facts: self.facts.clone(),
+            ..SnapshotMeta::default()
         }
     }
 }

@@ -38,8 +38,9 @@ impl Doubts {
         Self { everything, clusters }
     }
 
-    /// The meta data of an output made under these doubts.
-    pub(crate) fn stated(&self, meta: &SnapshotMeta) -> SnapshotMeta {
-        SnapshotMeta { doubt: self.everything.clone(), doubts: self.clusters.clone(), ..meta.clone() }
+    /// The meta data of an output that was made under these doubts from inputs of these versions.
+    pub(crate) fn stated(&self, meta: &SnapshotMeta, basis: &BTreeMap<Name, u64>) -> SnapshotMeta {
+        let (doubt, doubts, basis) = (self.everything.clone(), self.clusters.clone(), basis.clone());
+        SnapshotMeta { doubt, doubts, basis, ..meta.clone() }
     }
 }

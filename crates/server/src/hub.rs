@@ -4,7 +4,7 @@ use std::sync::Arc;
 use meshrelay_pki::tls::TlsMode;
 use meshrelay_relay::grpc::{Caller, Hub, Notice};
 use meshrelay_relay::{Direction, End, Held, Outcome, Refusal, RefusalReason};
-use meshrelay_snapshot::{Name, Snapshot};
+use meshrelay_snapshot::{Delta, Name, Snapshot, SnapshotMeta};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -29,16 +29,26 @@ pub(crate) struct ServerHub {
 }
 
 impl ServerHub {
-    /// Publishes outputs; a cluster whose output did not change is left alone. With doubts the outputs say that absence
-    /// of what depends on these clusters is no order to delete.
-    pub(crate) fn publish(&self, outputs: &BTreeMap<Name, Arc<Snapshot>>, doubts: &Doubts) {
+    /// Publishes outputs, made from inputs of these versions; a cluster whose output did not change is left alone. With doubts
+    /// the outputs say that absence of what depends on these clusters is no order to delete.
+    pub(crate) fn publish(
+        &self,
+        outputs: &BTreeMap<Name, Arc<Snapshot>>,
+        doubts: &Doubts,
+        versions: &BTreeMap<Name, u64>,
+    ) {
         // One that was removed since would not be forgotten again.
         for (cluster, output) in outputs.iter().filter(|(cluster, _)| self.inputs.is_registered(cluster)) {
             let sender = self.output_of(cluster);
             let mut output = Snapshot::clone(output);
-            output.set_meta(doubts.stated(output.meta()));
+            output.set_meta(doubts.stated(output.meta(), versions));
             // By content: an equal output does not travel, so no report on it would come.
-            if sender.borrow().as_ref().is_some_and(|published| **published == output) {
+            let is_news = sender.borrow().as_ref().is_none_or(|published| {
+                is_news(published, &output, || {
+                    self.status.borrow().clusters.get(cluster).is_some_and(|of| of.held.is_some())
+                })
+            });
+            if !is_news {
                 continue;
             }
             let output = Arc::new(output);
@@ -115,6 +125,16 @@ impl ServerHub {
             }
         });
     }
+}
+
+/// Whether an output has to travel. That it was made from newer inputs is news only for an agent that keeps something: it may
+/// have been waiting for them.
+fn is_news(published: &Snapshot, output: &Snapshot, agent_keeps: impl FnOnce() -> bool) -> bool {
+    let (before, meta) = (published.meta(), output.meta());
+    let but_for_basis = SnapshotMeta { basis: before.basis.clone(), ..meta.clone() };
+    let Delta { upserts, removes, .. } = output.diff(published);
+    let is_same = upserts.is_empty() && removes.is_empty() && but_for_basis == *before;
+    !is_same || (before.basis != meta.basis && agent_keeps())
 }
 
 impl Hub for ServerHub {
@@ -207,6 +227,10 @@ impl Hub for ServerHub {
                 let mut held = report.results.into_iter().filter(|result| result.outcome == Outcome::Held);
                 let held = held.next().map(|first| (1 + held.count(), first.message));
                 let output = self.output_of(cluster);
+                if held.is_some() {
+                    // It may wait for inputs that are here by now, and changed nothing else.
+                    self.inputs.look_again();
+                }
                 self.update(cluster, |status| {
                     let since = status.held.take().map_or_else(|| self.inputs.clock.now(), |before| before.since);
                     status.held = held.map(|(objects, reason)| HeldDeletions { objects, reason, since });

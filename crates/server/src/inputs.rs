@@ -29,6 +29,8 @@ struct State {
     registered: BTreeMap<Name, Registration>,
     warm: WarmClusters,
     held: BTreeMap<Name, Held>,
+    /// There is a store, and what is in it was not read yet.
+    store_unread: bool,
     /// Clusters of which the store lacks what we hold, or that are gone.
     unshared: BTreeSet<Name>,
 }
@@ -41,6 +43,17 @@ pub(crate) struct Known {
     pub(crate) warm: Option<Timestamp>,
     /// Version of its input and number of objects in it.
     pub(crate) input: Option<(u64, usize)>,
+}
+
+/// What there is for a translation, all as of one moment.
+pub(crate) struct Picture {
+    /// What the gate has to know of each registered cluster.
+    pub(crate) registered: BTreeMap<Name, Registered>,
+    pub(crate) inputs: TranslationInputs,
+    /// Versions of the inputs that agents sent.
+    pub(crate) versions: BTreeMap<Name, u64>,
+    /// What other replicas know was not read yet.
+    pub(crate) store_unread: bool,
 }
 
 impl Inputs {
@@ -89,6 +102,11 @@ impl Inputs {
             self.registrations.send_replace(());
         }
         removed
+    }
+
+    /// Has everything looked at again, though no input changed.
+    pub(crate) fn look_again(&self) {
+        self.changed.send_replace(Instant::now());
     }
 
     /// What is known of every registered cluster, for its status.
@@ -160,9 +178,32 @@ impl Inputs {
     /// Clusters that have sent a snapshot to some replica, and when. Of two times the earlier one is right.
     pub(crate) fn add_warm(&self, more: WarmClusters) {
         let mut state = self.state.lock();
+        let before = state.warm.len();
         for (cluster, since) in more {
             let known = state.warm.entry(cluster).or_insert(since);
             *known = since.min(*known);
+        }
+        let is_news = state.warm.len() > before;
+        drop(state);
+        if is_news {
+            self.look_again();
+        }
+    }
+
+    /// There is a store, whose content is not known yet.
+    pub(crate) fn expect_store(&self) {
+        self.state.lock().store_unread = true;
+    }
+
+    /// Whether it is known which clusters are registered, so that what the store has of them can be taken over.
+    pub(crate) fn knows_registered(&self) -> bool {
+        self.state.lock().local.is_some()
+    }
+
+    /// All that the store has of registered clusters was taken over.
+    pub(crate) fn store_is_read(&self) {
+        if std::mem::take(&mut self.state.lock().store_unread) {
+            self.look_again();
         }
     }
 
@@ -189,17 +230,18 @@ impl Inputs {
         self.registrations.subscribe()
     }
 
-    /// The inputs for a translation with what the gate has to know, both as of one moment; `None` before the management
-    /// cluster was read.
+    /// What there is for a translation; `None` before the management cluster was read.
     ///
     /// The management cluster's own view stands in until its agent, if it has one, has sent an input.
-    pub(crate) fn for_translation(&self) -> Option<(BTreeMap<Name, Registered>, TranslationInputs)> {
+    pub(crate) fn for_translation(&self) -> Option<Picture> {
         let state = self.state.lock();
         let local = Arc::clone(state.local.as_ref()?);
+        let versions = state.held.iter().map(|(name, held)| (name.clone(), held.version())).collect();
         let mut clusters: BTreeMap<Name, Arc<Snapshot>> =
             state.held.iter().map(|(name, held)| (name.clone(), Arc::clone(held.visible()))).collect();
         clusters.entry(self.management.clone()).or_insert(local);
-        Some((state.describe(), TranslationInputs { management_cluster: self.management.clone(), clusters }))
+        let inputs = TranslationInputs { management_cluster: self.management.clone(), clusters };
+        Some(Picture { registered: state.describe(), inputs, versions, store_unread: state.store_unread })
     }
 }
 

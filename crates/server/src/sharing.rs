@@ -49,6 +49,7 @@ impl Sharing {
         metrics: Metrics,
         replica: impl Into<String>,
     ) -> Self {
+        inputs.expect_store();
         Self { store, inputs, metrics, replica: replica.into(), known: Mutex::default() }
     }
 
@@ -202,6 +203,7 @@ impl Sharing {
 
     /// Takes over all that is newer, and has all written that is not there, or is older: the store may be new.
     async fn catch_up(&self) -> Result<(), StoreError> {
+        let is_complete = self.inputs.knows_registered();
         self.share_warm(None).await?;
         let heads = self.store.heads().await?;
         let ours = self.inputs.all_held();
@@ -212,6 +214,9 @@ impl Sharing {
             if self.inputs.is_registered(cluster) {
                 self.read_one(cluster).await?;
             }
+        }
+        if is_complete {
+            self.inputs.store_is_read();
         }
         Ok(())
     }
@@ -329,6 +334,26 @@ mod tests {
             assert_eq!(replica.inputs.warm(), warm, "since the same time everywhere");
         }
         assert_eq!(**late.inputs.held(&"one".into()).unwrap().visible(), *snapshot(3));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_translated_before_what_others_know_of_registered_clusters_was_read() {
+        let store: Arc<dyn SnapshotStore> = Arc::new(MemoryStore::default());
+        let stored = Stored::new(5, snapshot(5), Value::Null, "gone");
+        store.put(&SnapshotId::input("one"), &stored).await.unwrap();
+        let inputs = Arc::new(Inputs::new("mgmt".into(), WarmClusters::new()));
+        let sharing = Sharing::new(Arc::clone(&store), Arc::clone(&inputs), Metrics::default(), "new");
+        let is_read = || inputs.for_translation().is_some_and(|picture| !picture.store_unread);
+        // The store is faster than the management cluster, as it may be.
+        sharing.catch_up().await.unwrap();
+        assert!(!is_read());
+        inputs.set_management(Arc::default(), BTreeMap::from([("one".into(), Registration::default())]));
+        assert!(!is_read(), "no cluster is warm yet, as far as is known here");
+        sharing.catch_up().await.unwrap();
+        assert!(is_read());
+        let picture = inputs.for_translation().unwrap();
+        assert!(picture.registered.values().all(|cluster| cluster.warm && cluster.present));
+        assert_eq!(picture.versions, BTreeMap::from([("one".into(), 5)]));
     }
 
     #[tokio::test]

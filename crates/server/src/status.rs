@@ -15,6 +15,8 @@ pub struct ServerStatus {
     pub clusters: BTreeMap<Name, ClusterStatus>,
     /// The clusters that translation waits for; empty while it runs.
     pub waiting_for: Vec<Name>,
+    /// It waits for a first look into the snapshot store.
+    pub waiting_for_store: bool,
     /// Since when it waits.
     pub waiting_since: Option<Timestamp>,
     /// When it goes on all the same; `None` if it waits for as long as it takes, or does not wait.

@@ -60,6 +60,10 @@ pub struct SnapshotMeta {
     /// than it should be, and nothing else.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub doubts: BTreeMap<Name, ClusterDoubt>,
+    /// In an output: which version of each cluster's input it was made from, when its content changed last. An agent finds
+    /// by it that an output was made from an older picture than what it has in force, whichever server made either.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub basis: BTreeMap<Name, u64>,
     /// Facts of the cluster.
     pub facts: ClusterFacts,
 }

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::{Lack, Name, Object, ObjectKey, Snapshot, depend_on, depends_on};
+use crate::{ClusterDoubt, Lack, Name, Object, ObjectKey, Snapshot, SnapshotMeta, depend_on, depends_on};
 
 /// What is in force after an output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frozen {
-    /// All objects that are to be there, with the meta data of the output.
+    /// All objects that are to be there, with the meta data of the output and the newest versions of inputs.
     pub in_force: Snapshot,
     /// Those that are not as the output has them.
     pub kept: BTreeMap<ObjectKey, Kept>,
@@ -29,58 +29,130 @@ pub struct Kept {
 /// and nothing else. Otherwise what depends on a doubtful cluster, as the object that is in force says, is not deleted; and
 /// if nothing at all is known of that cluster, it stays as it is. What is new is added.
 ///
+/// A cluster of which a newer input had a part in what is in force than in the output is doubtful too: whoever made the output
+/// has not heard of it yet, so that nothing is known of how the cluster is now. As nobody says then what else it may not have
+/// heard of, nothing is deleted at all meanwhile. The meta data keeps the newest version of such a cluster.
+///
 /// Doing it again with the same output changes nothing.
 pub fn freeze(before: &Snapshot, output: &Snapshot, own: &Name) -> Frozen {
     let meta = output.meta();
     let mut frozen = Frozen { in_force: output.clone(), kept: BTreeMap::new() };
-    if meta.doubts.is_empty() && meta.any_doubt().is_none() {
+    if !is_doubtful(before, output) {
         return frozen;
+    }
+    let doubts = Doubts::new(before, output, own);
+    if let Some(meta) = doubts.keep_basis(before.meta(), meta) {
+        frozen.in_force.set_meta(meta);
     }
     let differences = output.diff(before);
     for key in differences.removes {
         let Some(held) = before.get(&key) else { continue };
-        let cause = doubtful(held, output, own).into_iter().next();
-        let kept = match (cause.and_then(|name| Some((name.clone(), meta.doubts.get(&name)?))), meta.any_doubt()) {
-            (Some((name, doubt)), _) => Kept { because: Some(name), reason: doubt.reason.clone(), changed: false },
-            (None, Some(doubt)) => Kept { because: None, reason: doubt.to_owned(), changed: false },
-            (None, None) => continue,
-        };
+        let dependence = doubts.about(held).map(|(name, reason)| (Some(name), reason)).next();
+        let Some((because, reason)) = dependence.or_else(|| doubts.about_everything()) else { continue };
         frozen.in_force.insert(Arc::clone(held));
-        frozen.kept.insert(key, kept);
+        frozen.kept.insert(key, Kept { because: because.cloned(), reason: reason.to_owned(), changed: false });
     }
     for object in differences.upserts {
         let Some(held) = before.get(object.key()) else { continue };
-        let doubtful = doubtful(held, output, own);
-        let missing = doubtful.iter().find_map(|name| {
-            let doubt = meta.doubts.get(name).filter(|doubt| doubt.lack == Lack::Missing)?;
-            Some(Kept { because: Some(name.clone()), reason: doubt.reason.clone(), changed: true })
-        });
-        if let Some(kept) = missing {
+        let missing = doubts.about(held).find(|(name, _)| doubts.is_missing(name));
+        if let Some((because, reason)) = missing {
             frozen.in_force.insert(Arc::clone(held));
+            let kept = Kept { because: Some(because.clone()), reason: reason.to_owned(), changed: true };
             frozen.kept.insert(object.key().clone(), kept);
-        } else if let Some(object) = still_depending(&object, &doubtful, own) {
+        } else if let Some(object) = still_depending(&object, doubts.about(held).map(|(name, _)| name), own) {
             frozen.in_force.insert(Arc::new(object));
         }
     }
     frozen
 }
 
-/// The doubtful clusters that an object in force depends on.
-fn doubtful(held: &Object, output: &Snapshot, own: &Name) -> BTreeSet<Name> {
-    let doubts = &output.meta().doubts;
-    if doubts.is_empty() {
-        return BTreeSet::new();
+/// Whether anything is in doubt of an output where `before` is in force, so that not all of it may be put in force.
+pub fn is_doubtful(before: &Snapshot, output: &Snapshot) -> bool {
+    let meta = output.meta();
+    !meta.doubts.is_empty() || meta.any_doubt().is_some() || outdated(before.meta(), meta).next().is_some()
+}
+
+/// The clusters whose input is older in an output than in what is in force, with both versions. One that an output does not
+/// speak of at all is registered no more, or nobody waits for it.
+fn outdated<'a>(before: &'a SnapshotMeta, output: &'a SnapshotMeta) -> impl Iterator<Item = (&'a Name, u64, u64)> {
+    before.basis.iter().filter_map(|(name, newest)| {
+        let found = output.basis.get(name).filter(|found| *found < newest)?;
+        Some((name, *found, *newest))
+    })
+}
+
+/// What is not known, as of one output.
+struct Doubts<'a> {
+    own: &'a Name,
+    /// Why anything may be missing, as the output says.
+    everything: Option<&'a str>,
+    stated: &'a BTreeMap<Name, ClusterDoubt>,
+    /// Why each cluster is doubtful that the output knows less of than what is in force.
+    outdated: BTreeMap<&'a Name, String>,
+}
+
+impl<'a> Doubts<'a> {
+    fn new(before: &'a Snapshot, output: &'a Snapshot, own: &'a Name) -> Self {
+        let meta = output.meta();
+        let reason = |(name, found, newest): (&'a Name, u64, u64)| {
+            let text = format!(
+                "the server knows version {found} of the input of cluster {name}, and version {newest} had a part in what is \
+                 in force"
+            );
+            (name, text)
+        };
+        let outdated = outdated(before.meta(), meta).map(reason).collect();
+        Self { own, everything: meta.any_doubt(), stated: &meta.doubts, outdated }
     }
-    depends_on(held).into_iter().chain([own.clone()]).filter(|name| doubts.contains_key(name)).collect()
+
+    /// The doubtful clusters that an object in force depends on, each with the reason.
+    fn about(&self, held: &Object) -> impl Iterator<Item = (&Name, &str)> {
+        let on: BTreeSet<Name> = depends_on(held).into_iter().chain([self.own.clone()]).collect();
+        on.into_iter().filter_map(|name| {
+            if let Some((name, doubt)) = self.stated.get_key_value(&name) {
+                return Some((name, doubt.reason.as_str()));
+            }
+            self.outdated.get_key_value(&name).map(|(name, reason)| (*name, reason.as_str()))
+        })
+    }
+
+    /// Why nothing at all is to be deleted.
+    fn about_everything(&self) -> Option<(Option<&Name>, &str)> {
+        let outdated = || self.outdated.iter().next().map(|(name, reason)| (Some(*name), reason.as_str()));
+        self.everything.map(|reason| (None, reason)).or_else(outdated)
+    }
+
+    /// Whether nothing is known of how the cluster is now.
+    fn is_missing(&self, cluster: &Name) -> bool {
+        match self.stated.get(cluster) {
+            Some(doubt) => doubt.lack == Lack::Missing,
+            None => self.outdated.contains_key(cluster),
+        }
+    }
+
+    /// The meta data of an output with the newest versions of what is doubtful; `None` if it has them.
+    fn keep_basis(&self, before: &SnapshotMeta, output: &SnapshotMeta) -> Option<SnapshotMeta> {
+        let is_doubtful = |name: &Name| {
+            self.everything.is_some() || self.stated.contains_key(name) || self.outdated.contains_key(name)
+        };
+        let newer = |(name, newest): &(&Name, &u64)| {
+            is_doubtful(name) && output.basis.get(*name).is_none_or(|found| found < newest)
+        };
+        let kept: Vec<_> = before.basis.iter().filter(newer).collect();
+        if kept.is_empty() {
+            return None;
+        }
+        let mut meta = output.clone();
+        meta.basis.extend(kept.into_iter().map(|(name, newest)| (name.clone(), *newest)));
+        Some(meta)
+    }
 }
 
 /// The new version of an object with the doubtful clusters that the former one depended on, if it names them no more: what
 /// they had a part in may be among what is not known. `None` where nothing is to be added.
-fn still_depending(object: &Object, doubtful: &BTreeSet<Name>, own: &Name) -> Option<Object> {
-    let lost: Vec<&Name> = {
-        let named = depends_on(object);
-        doubtful.iter().filter(|name| *name != own && !named.contains(*name)).collect()
-    };
+fn still_depending<'a>(object: &Object, doubtful: impl Iterator<Item = &'a Name>, own: &Name) -> Option<Object> {
+    let named = depends_on(object);
+    let lost: Vec<&Name> = doubtful.filter(|name| *name != own && !named.contains(*name)).collect();
     if lost.is_empty() {
         return None;
     }
@@ -95,7 +167,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{ClusterDoubt, DEPENDS_ON, SnapshotMeta};
+    use crate::DEPENDS_ON;
 
     const CLUSTERS: [&str; 4] = ["a", "b", "c", "own"];
 
@@ -184,6 +256,53 @@ mod tests {
                 before = frozen.in_force;
             }
         }
+    }
+
+    /// Like [`output`] without doubts, made from these versions.
+    fn made_from(picture: &[(u8, u8, &[usize])], basis: &[(&str, u64)]) -> Snapshot {
+        let picture = picture.iter().map(|(number, content, on)| (*number, (*content, on.iter().copied().collect())));
+        let mut output = output(&picture.collect(), &BTreeMap::new());
+        let basis = basis.iter().map(|(name, version)| (Name::from(*name), *version)).collect();
+        output.set_meta(SnapshotMeta { basis, ..SnapshotMeta::default() });
+        output
+    }
+
+    #[test]
+    fn an_output_of_a_server_that_has_not_heard_of_the_newest_input_takes_nothing_away() {
+        let own = Name::from("own");
+        let before = made_from(&[(1, 0, &[0]), (2, 0, &[0, 1]), (3, 0, &[1]), (4, 0, &[])], &[("a", 9), ("b", 5)]);
+        // It lacks 1 because of `a`, has less in 2 on that account, and knows of an edit that took 4 and one that changed 3.
+        let behind = made_from(&[(2, 1, &[0, 1]), (3, 1, &[1]), (5, 0, &[])], &[("a", 8), ("b", 6)]);
+        let frozen = freeze(&before, &behind, &own);
+        let expected =
+            made_from(&[(1, 0, &[0]), (2, 0, &[0, 1]), (3, 1, &[1]), (4, 0, &[]), (5, 0, &[])], &[("a", 9), ("b", 6)]);
+        assert_eq!(frozen.in_force, expected);
+        let because: Vec<_> = frozen.kept.values().map(|kept| (kept.because.clone(), kept.changed)).collect();
+        assert_eq!(because, [(Some("a".into()), false), (Some("a".into()), true), (Some("a".into()), false)]);
+        assert!(
+            frozen.kept.values().all(|kept| kept.reason.contains("version 8") && kept.reason.contains("version 9"))
+        );
+        assert_eq!(freeze(&expected, &behind, &own).in_force, expected, "as often as it comes");
+        // It has heard of it, and nothing else has changed.
+        let current = made_from(&[(2, 2, &[0, 1]), (3, 1, &[1]), (5, 0, &[])], &[("a", 9), ("b", 6)]);
+        assert_eq!(freeze(&expected, &current, &own), Frozen { in_force: current, kept: BTreeMap::new() });
+    }
+
+    #[test]
+    fn of_a_cluster_that_is_in_doubt_the_newest_version_is_remembered_and_of_one_that_is_gone_none() {
+        let own = Name::from("own");
+        let before = made_from(&[(1, 0, &[0])], &[("a", 9), ("b", 5)]);
+        let mut without = made_from(&[], &[]);
+        let doubt = ClusterDoubt { lack: Lack::Missing, reason: "away".to_owned() };
+        without.set_meta(SnapshotMeta { doubts: [("a".into(), doubt)].into(), ..SnapshotMeta::default() });
+        let frozen = freeze(&before, &without, &own);
+        assert_eq!(frozen.in_force.meta().basis, [("a".into(), 9)].into(), "b is registered no more");
+        let behind = made_from(&[], &[("a", 8)]);
+        assert_eq!(freeze(&frozen.in_force, &behind, &own).in_force.len(), 1);
+        let gone = made_from(&[], &[]);
+        assert_eq!(freeze(&frozen.in_force, &gone, &own), Frozen::default());
+        without.set_meta(SnapshotMeta { doubt: Some("half".to_owned()), ..SnapshotMeta::default() });
+        assert_eq!(freeze(&before, &without, &own).in_force.meta().basis, before.meta().basis);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use completeness::{ClusterFacts, Completeness, SnapshotMeta};
 pub use delta::Delta;
 pub use doubt::{ClusterDoubt, DEPENDS_ON, Lack, depend_on, depends_on};
 pub use fleet::{ClusterSettings, Fleet, FleetSettings};
-pub use freeze::{Frozen, Kept, freeze};
+pub use freeze::{Frozen, Kept, freeze, is_doubtful};
 pub use hash::{ContentHash, ParseHashError};
 pub use key::{Gvk, ObjectKey};
 pub use mirror::SanitizedMirror;

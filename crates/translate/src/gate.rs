@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use meshrelay_snapshot::Name;
 
+/// How long a start waits for the first look at the store when the window is shorter: the memory of the management plane is
+/// there, and a store that answers at all has answered by then.
+const STORE_WAIT: Duration = Duration::from_secs(10);
+
 /// How the gate was set (`glooMgmtServer.safeMode`, `glooMgmtServer.safeStartWindow`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GateSettings {
@@ -59,6 +63,8 @@ pub enum GateEvent {
     InputPresent(Name),
     /// The input of a cluster is there no more.
     InputLost(Name),
+    /// Whether the memory of the management plane has still to be read: until then nobody knows which clusters are warm.
+    StoreUnread(bool),
     /// So much time has passed since the start of the process; it never runs backwards.
     Time(Duration),
     /// The gate is set otherwise.
@@ -77,6 +83,8 @@ pub enum Verdict {
     Halt {
         /// The clusters whose input is missing.
         waiting_for: BTreeSet<Name>,
+        /// The store was not read yet.
+        for_store: bool,
         /// Since when without a break, whichever clusters were missing meanwhile.
         since: Duration,
         /// When translation goes on all the same; `None` if it waits for ever.
@@ -90,6 +98,7 @@ pub enum Verdict {
 pub struct Gate {
     settings: GateSettings,
     clusters: BTreeMap<Name, Registered>,
+    store_unread: bool,
     now: Duration,
     halted_since: Option<Duration>,
 }
@@ -97,7 +106,7 @@ pub struct Gate {
 impl Gate {
     /// The gate of a process that has just started and knows of no cluster.
     pub fn new(settings: GateSettings) -> Self {
-        Self { settings, clusters: BTreeMap::new(), now: Duration::ZERO, halted_since: None }
+        Self { settings, clusters: BTreeMap::new(), store_unread: false, now: Duration::ZERO, halted_since: None }
     }
 
     /// Takes note of what happened.
@@ -114,10 +123,12 @@ impl Gate {
                 known.warm = true;
             }),
             GateEvent::InputLost(cluster) => self.change(&cluster, |known| known.present = false),
+            GateEvent::StoreUnread(unread) => self.store_unread = unread,
             GateEvent::Time(since_start) => self.now = self.now.max(since_start),
             GateEvent::Settings(settings) => self.settings = settings,
         }
-        let halted = !self.is_over() && self.clusters.values().any(|cluster| cluster.is_missing());
+        let is_missing = self.clusters.values().any(|cluster| cluster.is_missing());
+        let halted = (is_missing && !self.is_over(self.window())) || self.waits_for_store();
         self.halted_since = halted.then(|| self.halted_since.unwrap_or(self.now));
     }
 
@@ -133,7 +144,11 @@ impl Gate {
         let missing = self.clusters.iter().filter(|(_, cluster)| cluster.is_missing());
         let missing = missing.map(|(name, _)| name.clone()).collect();
         match self.halted_since {
-            Some(since) => Verdict::Halt { waiting_for: missing, since, until: self.until() },
+            Some(since) => {
+                let for_store = self.waits_for_store();
+                let until = if for_store { self.store_window() } else { self.window() };
+                Verdict::Halt { waiting_for: missing, for_store, since, until }
+            }
             None => Verdict::Translate { without: missing },
         }
     }
@@ -144,13 +159,22 @@ impl Gate {
         }
     }
 
-    /// When nobody is waited for any longer.
-    fn until(&self) -> Option<Duration> {
+    /// When no cluster is waited for any longer.
+    fn window(&self) -> Option<Duration> {
         (!self.settings.safe_mode).then_some(self.settings.safe_start_window)
     }
 
-    fn is_over(&self) -> bool {
-        self.until().is_some_and(|until| self.now >= until)
+    /// When the store is not waited for any longer.
+    fn store_window(&self) -> Option<Duration> {
+        self.window().map(|window| window.max(STORE_WAIT))
+    }
+
+    fn waits_for_store(&self) -> bool {
+        self.store_unread && !self.is_over(self.store_window())
+    }
+
+    fn is_over(&self, window: Option<Duration>) -> bool {
+        window.is_some_and(|until| self.now >= until)
     }
 }
 

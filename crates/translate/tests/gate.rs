@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use meshrelay_snapshot::Name;
-use meshrelay_translate::GateEvent::{InputLost, InputPresent, Removed, Settings, SkipWarming, Time, Warm};
+use meshrelay_translate::GateEvent::{
+    InputLost, InputPresent, Removed, Settings, SkipWarming, StoreUnread, Time, Warm,
+};
 use meshrelay_translate::{Gate, GateEvent, GateSettings, Registered, Verdict, ways_out};
 use proptest::prelude::*;
 
@@ -43,6 +45,8 @@ enum Expected {
     Translates,
     Without(&'static [&'static str]),
     Halts(&'static [&'static str], u64, Option<u64>),
+    /// The store is waited for, and nobody else is known to be missing.
+    HaltsForStore(u64, Option<u64>),
 }
 
 impl Expected {
@@ -53,6 +57,13 @@ impl Expected {
             Self::Without(clusters) => Verdict::Translate { without: names(clusters) },
             Self::Halts(clusters, since, until) => Verdict::Halt {
                 waiting_for: names(clusters),
+                for_store: false,
+                since: Duration::from_secs(*since),
+                until: until.map(Duration::from_secs),
+            },
+            Self::HaltsForStore(since, until) => Verdict::Halt {
+                waiting_for: BTreeSet::new(),
+                for_store: true,
                 since: Duration::from_secs(*since),
                 until: until.map(Duration::from_secs),
             },
@@ -62,7 +73,7 @@ impl Expected {
 
 #[test]
 fn every_documented_rule_of_safe_mode_holds() {
-    use Expected::{Halts, Translates, Without};
+    use Expected::{Halts, HaltsForStore, Translates, Without};
     // A server that restarts finds both clusters registered and warm, and knows the input of neither.
     let restart = || vec![registered("one"), registered("two"), warm("one"), warm("two")];
     let with = |further: &[GateEvent]| [restart(), further.to_vec()].concat();
@@ -116,6 +127,18 @@ fn every_documented_rule_of_safe_mode_holds() {
         ("nobody waits for a stranger", SAFE, vec![warm("two"), lost("two")], Translates),
         ("a halt that goes on for another cluster has lasted since its start", SAFE,
             with(&[at(3), present("one"), at(8), lost("one"), present("two"), at(9)]), Halts(&["one"], 0, None)),
+        ("who knows nothing looks into the store first", WINDOW,
+            vec![StoreUnread(true), registered("one"), at(3)], HaltsForStore(0, Some(180))),
+        ("in safe mode for as long as it takes", SAFE,
+            vec![StoreUnread(true), registered("one"), at(10_000)], HaltsForStore(0, None)),
+        ("without a window for a moment", NO_WINDOW,
+            vec![StoreUnread(true), registered("one"), warm("two"), at(9)], HaltsForStore(0, Some(10))),
+        ("and not longer", NO_WINDOW,
+            vec![StoreUnread(true), registered("one"), warm("one"), at(10)], Without(&["one"])),
+        ("once it was read, the clusters count", WINDOW,
+            vec![StoreUnread(true), registered("one"), registered("two"), at(1), warm("two"), StoreUnread(false)],
+            Halts(&["two"], 0, Some(180))),
+        ("and nobody else", SAFE, vec![StoreUnread(true), registered("one"), at(1), StoreUnread(false)], Translates),
     ];
     for (rule, settings, events, expected) in table {
         let mut gate = Gate::new(settings);
@@ -152,6 +175,7 @@ fn the_ways_out_are_three_and_name_each_cluster() {
 struct Account {
     /// Warm, skipped, present, of those that are registered.
     clusters: BTreeMap<Name, (bool, bool, bool)>,
+    unread: bool,
     now: Duration,
 }
 
@@ -167,6 +191,7 @@ impl Account {
             InputPresent(cluster) => self.change(&cluster, |known| (known.0, known.2) = (true, true)),
             InputLost(cluster) => self.change(&cluster, |known| known.2 = false),
             Time(now) => self.now = self.now.max(now),
+            StoreUnread(unread) => self.unread = unread,
             Settings(_) => {}
         }
     }
@@ -200,6 +225,7 @@ fn event() -> impl Strategy<Value = GateEvent> {
         3 => name().prop_map(Warm),
         3 => name().prop_map(InputPresent),
         3 => name().prop_map(InputLost),
+        1 => any::<bool>().prop_map(StoreUnread),
         3 => (0..150_u64).prop_map(|seconds| Time(Duration::from_secs(seconds))),
     ]
 }
@@ -226,17 +252,22 @@ proptest! {
             let missing: BTreeSet<Name> = account.clusters.iter()
                 .filter(|(_, (warm, skip, present))| *warm && !skip && !present).map(|(name, _)| name.clone()).collect();
             let over = !in_force.safe_mode && account.now >= in_force.safe_start_window;
+            let enough = in_force.safe_start_window.max(Duration::from_secs(10));
+            let unread = account.unread && (in_force.safe_mode || account.now < enough);
             match gate.verdict() {
                 Verdict::Translate { without } => {
                     prop_assert!(missing.is_empty() || over, "{missing:?} are missing at {:?}", account.now);
+                    prop_assert!(!unread, "nobody knows who is missing");
                     prop_assert_eq!(without, missing);
                     halted_since = None;
                 }
-                Verdict::Halt { waiting_for, since, until } => {
-                    prop_assert!(!waiting_for.is_empty());
+                Verdict::Halt { waiting_for, for_store, since, until } => {
+                    prop_assert!(for_store || !waiting_for.is_empty());
                     prop_assert_eq!(waiting_for, missing);
-                    prop_assert!(!over, "the window is never prolonged");
-                    prop_assert_eq!(until, (!in_force.safe_mode).then_some(in_force.safe_start_window));
+                    prop_assert_eq!(for_store, unread);
+                    prop_assert!(for_store || !over, "the window is never prolonged");
+                    let window = if for_store { enough } else { in_force.safe_start_window };
+                    prop_assert_eq!(until, (!in_force.safe_mode).then_some(window));
                     prop_assert!(since <= account.now);
                     let begun = *halted_since.get_or_insert(since);
                     prop_assert_eq!(since, begun, "a halt keeps its start");
@@ -254,6 +285,7 @@ proptest! {
             account.on(&event);
             hearing.on(event);
             following.on(Time(account.now));
+            following.on(StoreUnread(account.unread));
             if look {
                 following.follow(&account.registered());
                 let who = |gate: &Gate| match gate.verdict() {

@@ -41,6 +41,8 @@ pub(crate) enum Format {
 struct Status {
     clusters: BTreeMap<String, Cluster>,
     waiting_for: Vec<String>,
+    waiting_for_store: bool,
+    ways_out: Option<String>,
     waiting_since: Option<String>,
     deletions_held: Option<String>,
     deletions_held_since: Option<String>,
@@ -134,6 +136,11 @@ fn table(status: &Status) -> String {
              KubernetesCluster of one that is gone, or set its skipWarming",
             status.waiting_for.join(", ")
         ));
+    }
+    if status.waiting_for_store {
+        let since = status.waiting_since.as_deref().map(second).unwrap_or_default();
+        let way_out = status.ways_out.as_deref().unwrap_or_default();
+        advice.push(format!("since {since} translation waits for a first look into the snapshot store: {way_out}"));
     }
     if let Some(reason) = &status.deletions_held {
         let since = status.deletions_held_since.as_deref().map(second).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Safe mode of a running server: asks the gate, and says what it answers in log, status and readiness.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +13,17 @@ use tokio::time::Instant;
 use crate::Settings;
 use crate::doubts::{Doubts, SafeModeScope};
 use crate::hub::ServerHub;
+use crate::inputs::Picture;
 
 /// How often the log says again what ends a halt that lasts.
 const REMINDER: Duration = Duration::from_secs(300);
+
+/// How long the first look into the store may take before anybody is told: usually it is a matter of milliseconds.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What ends a wait for the store.
+const STORE_WAY_OUT: &str = "bring Redis back, or correct redis.address in the server's settings; without it nobody knows here \
+                             which clusters other replicas have served";
 
 /// What readiness calls the note on a halt.
 const NOTE: &str = "safe mode";
@@ -39,6 +47,8 @@ pub(super) enum Answer {
     /// Translate.
     Translate {
         inputs: Inputs,
+        /// Versions of the inputs.
+        versions: BTreeMap<Name, u64>,
         /// What the inputs lack.
         doubts: Doubts,
     },
@@ -64,20 +74,25 @@ impl SafeMode {
         // What other replicas told, as far as nobody has noted and shown it yet.
         self.hub.keep_warm();
         self.hub.show_known();
-        let Some((registered, inputs)) = self.hub.inputs.for_translation() else { return Answer::Wait(None) };
+        let Some(Picture { registered, inputs, versions, store_unread }) = self.hub.inputs.for_translation() else {
+            return Answer::Wait(None);
+        };
         let now = self.started.elapsed();
         self.gate.on(GateEvent::Time(now));
+        self.gate.on(GateEvent::StoreUnread(store_unread));
         self.gate.follow(&registered);
         let verdict = self.gate.verdict();
         self.report(&verdict, now);
         match verdict {
-            Verdict::Halt { until, .. } => {
-                let reminder = self.told.next(now);
-                let again = until.map_or(reminder, |until| until.min(reminder));
+            Verdict::Halt { until, for_store, .. } => {
+                let mut again = self.told.next(now).min(until.unwrap_or(Duration::MAX));
+                if for_store && now < STORE_PATIENCE {
+                    again = again.min(STORE_PATIENCE);
+                }
                 Answer::Wait(self.started.checked_add(again))
             }
             Verdict::Translate { .. } => {
-                Answer::Translate { doubts: Doubts::of(&inputs, &registered, self.scope), inputs }
+                Answer::Translate { doubts: Doubts::of(&inputs, &registered, self.scope), inputs, versions }
             }
         }
     }
@@ -89,19 +104,32 @@ impl SafeMode {
 
     fn report(&mut self, verdict: &Verdict, now: Duration) {
         let nobody = BTreeSet::new();
-        let (waiting_for, without, since, until) = match verdict {
-            Verdict::Halt { waiting_for, since, until } => (waiting_for, &nobody, self.time(*since), *until),
-            Verdict::Translate { without } => (&nobody, without, None, None),
+        let (waiting_for, for_store, without, since, until) = match verdict {
+            Verdict::Halt { waiting_for, for_store, since, until } => {
+                (waiting_for, *for_store, &nobody, self.time(*since), *until)
+            }
+            Verdict::Translate { without } => (&nobody, false, without, None, None),
         };
         let until = until.and_then(|until| self.time(until));
         let missing = if waiting_for.is_empty() { without } else { waiting_for };
-        let ways_out = (!missing.is_empty()).then(|| ways_out(missing));
-        let said = self.told.say(!waiting_for.is_empty(), now);
-        let names = || missing.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
-        match said {
+        let ways_out = match (missing.is_empty(), for_store) {
+            (true, false) => None,
+            (true, true) => Some(STORE_WAY_OUT.to_owned()),
+            (false, _) => Some(ways_out(missing)),
+        };
+        let names = missing.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
+        let halted = !waiting_for.is_empty() || (for_store && now >= STORE_PATIENCE);
+        match self.told.say(halted, now) {
             Say::Nothing => {}
+            Say::Halted if for_store => tracing::warn!(
+                clusters = names,
+                since = since.map(tracing::field::display),
+                until = until.map(tracing::field::display),
+                ways_out,
+                "translation waits for a first look into the snapshot store; outputs stay as they are"
+            ),
             Say::Halted => tracing::warn!(
-                clusters = names(),
+                clusters = names,
                 since = since.map(tracing::field::display),
                 until = until.map(tracing::field::display),
                 ways_out,
@@ -109,26 +137,31 @@ impl SafeMode {
             ),
             Say::Over if missing.is_empty() => tracing::info!("no input is waited for any longer: translating"),
             Say::Over => tracing::warn!(
-                clusters = names(),
+                clusters = names,
                 ways_out,
                 "the safe start window is over: translating without the inputs that are missing"
             ),
         }
-        let note = since.zip(ways_out.as_ref()).map(|(since, ways_out)| {
+        let note = since.zip(ways_out.as_ref()).filter(|_| halted).map(|(since, ways_out)| {
             let end =
                 until.map_or_else(|| "until they are there".to_owned(), |until| format!("until {until:.0} at most"));
-            format!(
-                "translation is halted since {since:.0}, {end}, as inputs are missing: {}; to end it: {ways_out}",
-                names()
-            )
+            let what = if for_store {
+                "the snapshot store was not read yet".to_owned()
+            } else {
+                format!("inputs are missing: {names}")
+            };
+            format!("translation is halted since {since:.0}, {end}, as {what}; to end it: {ways_out}")
         });
         self.readiness.note(NOTE, note);
         let waiting_for: Vec<Name> = waiting_for.iter().cloned().collect();
         let without: Vec<Name> = without.iter().cloned().collect();
         self.hub.status.send_if_modified(|status| {
-            let changed =
-                status.waiting_for != waiting_for || status.running_without != without || status.waiting_until != until;
+            let changed = status.waiting_for != waiting_for
+                || status.waiting_for_store != for_store
+                || status.running_without != without
+                || status.waiting_until != until;
             status.waiting_for = waiting_for;
+            status.waiting_for_store = for_store;
             status.running_without = without;
             (status.waiting_since, status.waiting_until, status.ways_out) = (since, until, ways_out);
             changed

@@ -66,7 +66,7 @@ impl TranslationLoop {
             let changed_at = *changes.borrow_and_update();
             let again_at = match safe_mode.ask() {
                 Answer::Wait(until) => until,
-                Answer::Translate { inputs, doubts } => {
+                Answer::Translate { inputs, versions, doubts } => {
                     let begun = Instant::now();
                     report_doubts(&hub, &doubts);
                     let files = [allocations.clone(), last_accepted.clone()];
@@ -82,7 +82,7 @@ impl TranslationLoop {
                     }
                     match outcome {
                         Ok(translation) => {
-                            hub.publish(&translation.outputs, &doubts);
+                            hub.publish(&translation.outputs, &doubts, &versions);
                             reports.send_if_modified(|kept| {
                                 let newest = &translation.reports;
                                 let changed = kept.as_ref().is_none_or(|kept| !Arc::ptr_eq(kept, newest));
