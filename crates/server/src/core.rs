@@ -21,7 +21,7 @@ use crate::inputs::Inputs;
 use crate::registrar::ServerRegistrar;
 use crate::sharing::Sharing;
 use crate::state_file::StateFile;
-use crate::translation::{ALLOCATIONS_FILE, LAST_ACCEPTED_FILE, SafeMode, TranslationLoop};
+use crate::translation::{ALLOCATIONS_FILE, LAST_ACCEPTED_FILE, SafeMode, Translate, TranslationLoop};
 use crate::warm::{self, WARM_FILE};
 use crate::{Metrics, ServerError, ServerStatus, Settings, management, reports_file};
 
@@ -34,6 +34,8 @@ pub struct Surroundings {
     pub store: Option<Arc<dyn SnapshotStore>>,
     /// The machine's clock.
     pub clock: Clock,
+    /// How it translates.
+    pub translate: Translate,
     /// Where its tasks run.
     pub tasks: Tasks,
     /// Counts what happens.
@@ -108,7 +110,7 @@ impl Core {
     /// [`ServerError`] for files that cannot be used.
     pub fn run(&self, views: watch::Receiver<Arc<ClusterView>>) -> Result<(), ServerError> {
         let (settings, hub) = (&self.settings, &self.hub);
-        let Surroundings { tasks, readiness, stop, .. } = &self.surroundings;
+        let Surroundings { translate, tasks, readiness, stop, .. } = &self.surroundings;
         let namespace = settings.namespace.clone();
         tasks.spawn(management::follow(views, namespace, Arc::clone(hub), self.relay(), stop.clone()));
 
@@ -124,6 +126,7 @@ impl Core {
         let translation = TranslationLoop {
             safe_mode: SafeMode::new(Arc::clone(hub), settings, readiness.clone()),
             hub: Arc::clone(hub),
+            translate: translate.clone(),
             translator: Translator::new(options).with_allocations(allocations).with_last_accepted(last_accepted),
             allocations: allocations_file,
             last_accepted: last_accepted_file,

@@ -27,4 +27,5 @@ pub use error::ServerError;
 pub use metrics::Metrics;
 pub use run::Server;
 pub use settings::Settings;
+pub use translation::Translate;
 pub use status::{ClusterStatus, HeldDeletions, ServerStatus};

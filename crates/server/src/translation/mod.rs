@@ -2,13 +2,14 @@
 
 mod gate;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use meshrelay_api::status::Approval;
 use meshrelay_process::machine::blocking;
 use meshrelay_process::readiness::BlockReady;
+use meshrelay_snapshot::Name;
 use meshrelay_translate::{Allocations, Inputs, LastAccepted, Reports, Severity, Translation, Translator};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -32,9 +33,35 @@ pub(crate) const LAST_ACCEPTED_FILE: &str = "last-accepted.json";
 /// After a failed write of a state file, when it is tried again.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 
+/// How a translation is made of inputs of these versions. A simulation watches what is made of what, and remembers it.
+#[derive(Clone)]
+pub struct Translate(Arc<dyn Fn(&mut Translator, &Inputs, &BTreeMap<Name, u64>) -> Translation + Send + Sync>);
+
+impl Default for Translate {
+    fn default() -> Self {
+        Self::new(|translator, inputs, _| translator.translate(inputs))
+    }
+}
+
+impl std::fmt::Debug for Translate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Translate").finish_non_exhaustive()
+    }
+}
+
+impl Translate {
+    /// Translates as `how` says, which leaves the translator as a translation would.
+    pub fn new(
+        how: impl Fn(&mut Translator, &Inputs, &BTreeMap<Name, u64>) -> Translation + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(how))
+    }
+}
+
 pub(crate) struct TranslationLoop {
     pub(crate) hub: Arc<ServerHub>,
     pub(crate) safe_mode: SafeMode,
+    pub(crate) translate: Translate,
     pub(crate) translator: Translator,
     pub(crate) allocations: StateFile,
     pub(crate) last_accepted: StateFile,
@@ -45,6 +72,7 @@ pub(crate) struct TranslationLoop {
 
 /// The translator with what it did; travels to a blocking thread and back.
 struct Work {
+    how: Translate,
     translator: Translator,
     allocations: Allocations,
     last_accepted: LastAccepted,
@@ -53,11 +81,12 @@ struct Work {
 impl TranslationLoop {
     /// Runs until stopped. `ready` is released with the first translation.
     pub(crate) async fn run(self, ready: BlockReady) {
-        let Self { hub, mut safe_mode, translator, allocations, last_accepted, reports, stop } = self;
+        let Self { hub, mut safe_mode, translate: how, translator, allocations, last_accepted, reports, stop } = self;
         let metrics = hub.metrics.clone();
         let mut changes = hub.inputs.changes();
         let mut ready = Some(ready);
         let mut work = Work {
+            how,
             allocations: translator.allocations().clone(),
             last_accepted: translator.last_accepted().clone(),
             translator,
@@ -71,7 +100,8 @@ impl TranslationLoop {
                     report_doubts(&hub, &doubts);
                     let files = [allocations.clone(), last_accepted.clone()];
                     let outcome;
-                    match blocking(move || translate(work, &inputs, &files)).await {
+                    let of = versions.clone();
+                    match blocking(move || translate(work, &inputs, &of, &files)).await {
                         Ok(done) => (work, outcome) = done,
                         Err(error) => {
                             // The memory is lost with the thread; a process that starts anew is better than one
@@ -122,9 +152,10 @@ impl TranslationLoop {
 fn translate(
     mut work: Work,
     inputs: &Inputs,
+    versions: &BTreeMap<Name, u64>,
     [allocations, last_accepted]: &[StateFile; 2],
 ) -> (Work, std::io::Result<Translation>) {
-    let translation = work.translator.translate(inputs);
+    let translation = work.how.0(&mut work.translator, inputs, versions);
     if *work.translator.allocations() != work.allocations {
         if let Err(error) = allocations.store(work.translator.allocations()) {
             return (work, Err(error));

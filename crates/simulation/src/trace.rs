@@ -1,0 +1,91 @@
+//! What happened, as text with times; its digest tells two runs apart.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::time::Instant;
+
+use crate::oracle::Oracle;
+use crate::tests::Situations;
+
+/// What everything in a simulation shares.
+pub(crate) struct Context {
+    start: Instant,
+    random: Mutex<StdRng>,
+    trace: Mutex<Trace>,
+    pub(crate) oracle: Mutex<Oracle>,
+    pub(crate) situations: Mutex<Situations>,
+}
+
+struct Trace {
+    digest: blake3::Hasher,
+    prints: bool,
+    failure: Option<String>,
+}
+
+impl Context {
+    pub(crate) fn new(seed: u64, prints: bool) -> Self {
+        Self {
+            start: Instant::now(),
+            random: Mutex::new(StdRng::seed_from_u64(seed)),
+            trace: Mutex::new(Trace { digest: blake3::Hasher::new(), prints, failure: None }),
+            oracle: Mutex::default(),
+            situations: Mutex::default(),
+        }
+    }
+
+    /// Time since the start.
+    pub(crate) fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    pub(crate) fn below(&self, end: u64) -> u64 {
+        self.random.lock().random_range(0..end)
+    }
+
+    pub(crate) fn chance(&self, probability: f64) -> bool {
+        self.random.lock().random_bool(probability)
+    }
+
+    pub(crate) fn pick<T: Copy>(&self, of: &[T]) -> Option<T> {
+        if of.is_empty() { None } else { Some(of[self.below(of.len() as u64) as usize]) }
+    }
+
+    pub(crate) fn millis(&self, end: u64) -> Duration {
+        Duration::from_millis(self.below(end))
+    }
+
+    /// Notes that something happened.
+    pub(crate) fn note(&self, what: std::fmt::Arguments<'_>) {
+        let line = format!("{:9.3} {what}", self.now().as_secs_f64());
+        let mut trace = self.trace.lock();
+        trace.digest.update(line.as_bytes());
+        trace.digest.update(b"\n");
+        if trace.prints {
+            println!("{line}");
+        }
+    }
+
+    /// Notes that something happened that must not; the first one counts.
+    pub(crate) fn fail(&self, what: String) {
+        self.note(format_args!("FAILURE: {what}"));
+        let now = self.now();
+        self.trace.lock().failure.get_or_insert_with(|| format!("at {:.3} s: {what}", now.as_secs_f64()));
+    }
+
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.trace.lock().failure.clone()
+    }
+
+    pub(crate) fn digest(&self) -> String {
+        self.trace.lock().digest.finalize().to_hex().to_string()
+    }
+}
+
+/// Notes what happened.
+macro_rules! note {
+    ($context:expr, $($what:tt)*) => { $context.note(format_args!($($what)*)) };
+}
+pub(crate) use note;
