@@ -1,9 +1,11 @@
 //! Measurements of Meshrelay; `docs/benchmarks.md` has their results. Nothing here passes or fails.
 
+mod cold_start;
 mod enrolment;
 mod fleet;
 mod latency;
 mod memory;
+mod program;
 mod relay_bytes;
 mod store;
 mod summary;
@@ -44,6 +46,8 @@ enum What {
     Latency(latency::LatencyArguments),
     /// Resident memory and idle load of the server and its agents as processes
     Memory(memory::MemoryArguments),
+    /// Time and memory until a replica that starts with nothing has translated what is in Redis
+    ColdStart(cold_start::ColdStartArguments),
     /// Bytes and times of inputs in Redis
     Store(store::StoreArguments),
     /// Time of translations, from scratch and after one change
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         What::RelayBytes { objects } => relay_bytes::run(&objects),
         What::Latency(arguments) => latency::run(&arguments),
         What::Memory(arguments) => memory::run(&arguments),
+        What::ColdStart(arguments) => cold_start::run(&arguments),
         What::Store(arguments) => store::run(&arguments),
         What::Translate(arguments) => translate::run(&arguments),
     };

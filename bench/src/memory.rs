@@ -1,23 +1,16 @@
 //! Resident memory and idle load of the programs as processes.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use meshrelay_cluster::output_folder;
 
 use crate::enrolment::enrol;
 use crate::fleet::{self, Size};
+use crate::program::{Program, free_address, text, wait_until};
 use crate::summary::line;
-
-/// Longest wait for the programs to have done their first work.
-const PATIENCE: Duration = Duration::from_secs(300);
-
-/// Between two looks at what the programs have done.
-const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct MemoryArguments {
@@ -29,59 +22,6 @@ pub(crate) struct MemoryArguments {
     /// Folder with the programs; default is the one of this program
     #[arg(long)]
     programs: Option<PathBuf>,
-}
-
-/// A running program, ended with this value.
-struct Program {
-    name: String,
-    child: Child,
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Program {
-    fn start(name: &str, program: &Path, log: &Path, arguments: &[(&str, String)]) -> anyhow::Result<Self> {
-        let mut command = Command::new(program);
-        for (flag, value) in arguments {
-            command.arg(flag).arg(value);
-        }
-        let log = fs::File::create(log)?;
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        let build = "build the programs with `cargo build --release -p meshrelay`";
-        let child = child.with_context(|| format!("cannot start {}; {build}", program.display()))?;
-        Ok(Self { name: name.to_owned(), child })
-    }
-
-    /// Resident memory, the part of it that is no mapped file, and the peak, KiB.
-    fn memory(&self) -> anyhow::Result<[u64; 3]> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such field in /proc")?;
-            anyhow::Ok(line.trim_end_matches("kB").trim().parse()?)
-        };
-        Ok([field("VmRSS:")?, field("RssAnon:")?, field("VmHWM:")?])
-    }
-
-    /// Time on a processor so far.
-    fn processor_time(&self) -> anyhow::Result<Duration> {
-        // In nanoseconds, where /proc/<pid>/stat counts in ticks of 10 ms; of all threads.
-        let mut nanoseconds = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let statistics = fs::read_to_string(task?.path().join("schedstat"))?;
-            nanoseconds += statistics.split_whitespace().next().context("no time in schedstat")?.parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(nanoseconds))
-    }
-
-    fn threads(&self) -> anyhow::Result<usize> {
-        Ok(fs::read_dir(format!("/proc/{}/task", self.child.id()))?.count())
-    }
 }
 
 pub(crate) fn run(arguments: &MemoryArguments) -> anyhow::Result<()> {
@@ -151,7 +91,7 @@ pub(crate) fn run(arguments: &MemoryArguments) -> anyhow::Result<()> {
         let load = (after[at].saturating_sub(before[at])).as_secs_f64() / arguments.idle.max(1) as f64 * 100.0;
         line(&format!(
             "{:8} resident {resident:6.1} MiB, {own:5.1} MiB without mapped files  peak {peak:6.1} MiB  idle load {load:5.2} % of a core  {} threads",
-            program.name,
+            program.name(),
             program.threads()?
         ))?;
     }
@@ -160,15 +100,6 @@ pub(crate) fn run(arguments: &MemoryArguments) -> anyhow::Result<()> {
 
 fn processor_times(programs: &[&Program]) -> anyhow::Result<Vec<Duration>> {
     programs.iter().map(|program| program.processor_time()).collect()
-}
-
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
-/// An address that was free a moment ago.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 /// Number of files below a folder, without certificates and other state.
@@ -182,15 +113,4 @@ fn files(folder: &Path) -> anyhow::Result<usize> {
         count += if entry.file_type()?.is_dir() { files(&entry.path())? } else { 1 };
     }
     Ok(count)
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let started = Instant::now();
-    while !done()? {
-        if started.elapsed() > PATIENCE {
-            bail!("expected {what} within {PATIENCE:?}, found none");
-        }
-        std::thread::sleep(LOOK);
-    }
-    Ok(())
 }

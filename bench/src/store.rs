@@ -52,7 +52,7 @@ fn counters(address: &str) -> anyhow::Result<Counters> {
     })
 }
 
-async fn connected(address: &str, plane: &str) -> anyhow::Result<RedisStore> {
+pub(crate) async fn connected(address: &str, plane: &str) -> anyhow::Result<RedisStore> {
     let settings = RedisSettings { address: address.to_owned(), ..RedisSettings::default() };
     let store = RedisStore::start(settings, plane)?;
     let mut health = store.health();
@@ -157,6 +157,6 @@ async fn next(store: &RedisStore, cursor: &mut Cursor, id: &SnapshotId, base: &S
     }
 }
 
-fn megabytes(bytes: u64) -> String {
+pub(crate) fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }

@@ -86,6 +86,9 @@ pub struct Arguments {
     #[arg(long, value_name = "ADDRESS")]
     #[serde(skip)]
     redis_address: Option<String>,
+    /// Name by which other replicas and people know this one, such as that of its pod [default: number of the process]
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    replica_name: Option<String>,
     /// Largest object that is taken from an agent, bytes [default: 2097152]
     #[arg(long, value_name = "BYTES")]
     max_object_bytes: Option<usize>,

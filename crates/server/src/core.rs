@@ -11,7 +11,7 @@ use meshrelay_relay::Limits;
 use meshrelay_relay::grpc::{RelayHandle, RelayService, ServerSettings, Transport};
 use meshrelay_snapshot::Name;
 use meshrelay_store::SnapshotStore;
-use meshrelay_translate::{Allocations, LastAccepted, Options, Translator};
+use meshrelay_translate::{Options, Translator};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -19,9 +19,11 @@ use tokio_util::sync::CancellationToken;
 use crate::hub::ServerHub;
 use crate::inputs::Inputs;
 use crate::registrar::ServerRegistrar;
+use crate::replicas::{self, Rebalancing, Replicas};
+use crate::shared_memory::SharedMemory;
 use crate::sharing::Sharing;
 use crate::state_file::StateFile;
-use crate::translation::{ALLOCATIONS_FILE, LAST_ACCEPTED_FILE, SafeMode, Translate, TranslationLoop};
+use crate::translation::{Memory, SafeMode, Translate, TranslationLoop};
 use crate::warm::{self, WARM_FILE};
 use crate::{Metrics, ServerError, ServerStatus, Settings, management, reports_file};
 
@@ -50,6 +52,7 @@ pub struct Surroundings {
 pub struct Core {
     pub(crate) service: RelayService<ServerRegistrar, ServerHub>,
     hub: Arc<ServerHub>,
+    shared_memory: Option<Arc<SharedMemory>>,
     status: watch::Receiver<ServerStatus>,
     settings: Settings,
     surroundings: Surroundings,
@@ -77,10 +80,12 @@ impl Core {
         let warm = warm::load(&warm_file, clock.now())?;
         let inputs = Inputs::new(Name::from(&settings.management_cluster), warm.clone()).with_clock(clock);
         let inputs = Arc::new(inputs);
-        if let Some(store) = store {
-            tasks.spawn(Sharing::new(store, Arc::clone(&inputs), metrics.clone(), &*replica).run(stop));
+        let rebalancing = store.as_ref().map(|_| Arc::new(Rebalancing::new(settings.rebalance.clone(), &replica)));
+        let shared_memory = store.is_some().then(Arc::<SharedMemory>::default);
+        if let Some((store, memory)) = store.zip(shared_memory.clone()) {
+            tasks.spawn(Sharing::new(store, Arc::clone(&inputs), memory, metrics.clone(), &*replica).run(stop));
         }
-        let (status, status_of) = watch::channel(ServerStatus::default());
+        let (status, status_of) = watch::channel(ServerStatus { replica: replica.clone(), ..ServerStatus::default() });
         let hub = Arc::new(ServerHub {
             inputs: Arc::clone(&inputs),
             outputs: Mutex::new(BTreeMap::new()),
@@ -88,6 +93,7 @@ impl Core {
             metrics,
             tls_mode: settings.tls_mode,
             pki: pki.clone(),
+            rebalancing,
             warm_file: Mutex::new((warm_file, warm)),
         });
         let service = RelayService::new(
@@ -101,7 +107,7 @@ impl Core {
                 ..ServerSettings::default()
             },
         );
-        Ok(Self { service, hub, status: status_of, settings, surroundings })
+        Ok(Self { service, hub, shared_memory, status: status_of, settings, surroundings })
     }
 
     /// Follows the management cluster and translates.
@@ -110,26 +116,28 @@ impl Core {
     /// [`ServerError`] for files that cannot be used.
     pub fn run(&self, views: watch::Receiver<Arc<ClusterView>>) -> Result<(), ServerError> {
         let (settings, hub) = (&self.settings, &self.hub);
-        let Surroundings { translate, tasks, readiness, stop, .. } = &self.surroundings;
+        let Surroundings { replica, store, translate, tasks, readiness, stop, .. } = &self.surroundings;
         let namespace = settings.namespace.clone();
         tasks.spawn(management::follow(views, namespace, Arc::clone(hub), self.relay(), stop.clone()));
 
-        let allocations_file = StateFile::new(&settings.state_directory, ALLOCATIONS_FILE);
-        let allocations: Allocations = allocations_file.load()?;
-        let last_accepted_file = StateFile::new(&settings.state_directory, LAST_ACCEPTED_FILE);
-        let last_accepted: LastAccepted = last_accepted_file.load()?;
+        let memory = Memory::load(&settings.state_directory, self.shared_memory.clone())?.with(translate.clone());
         let options = Options { admin_namespace: settings.namespace.clone(), ..Options::default() };
         let (reports, newest_reports) = watch::channel(None);
+        let leader = match store.clone() {
+            Some(store) => {
+                let replicas = Replicas { store, replica: replica.clone(), hub: Arc::clone(hub) };
+                replicas.start(&self.relay(), tasks, stop)
+            }
+            None => replicas::alone(hub),
+        };
         if let Some(path) = settings.reports_file.clone() {
-            tasks.spawn(reports_file::keep(path, newest_reports));
+            tasks.spawn(reports_file::keep(path, newest_reports, leader));
         }
         let translation = TranslationLoop {
             safe_mode: SafeMode::new(Arc::clone(hub), settings, readiness.clone()),
             hub: Arc::clone(hub),
-            translate: translate.clone(),
-            translator: Translator::new(options).with_allocations(allocations).with_last_accepted(last_accepted),
-            allocations: allocations_file,
-            last_accepted: last_accepted_file,
+            translator: memory.remind(Translator::new(options)),
+            memory,
             reports,
             stop: stop.clone(),
         };

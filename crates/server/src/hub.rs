@@ -12,6 +12,7 @@ use crate::doubts::Doubts;
 use crate::inputs::Inputs;
 use crate::metrics::ReasonLabel;
 use crate::registrar::unknown_cluster;
+use crate::replicas::{Rebalancing, connected};
 use crate::state_file::StateFile;
 use crate::warm::{self, WarmClusters};
 use crate::{ClusterStatus, HeldDeletions, Metrics, ServerStatus};
@@ -24,6 +25,8 @@ pub(crate) struct ServerHub {
     pub(crate) metrics: Metrics,
     pub(crate) tls_mode: TlsMode,
     pub(crate) pki: Option<Arc<meshrelay_pki::registration::Registrar>>,
+    /// Who is let in, where there are other replicas.
+    pub(crate) rebalancing: Option<Arc<Rebalancing>>,
     /// The file with the clusters that are warm, and what it says. Locked from the look at which are until it says so.
     pub(crate) warm_file: Mutex<(StateFile, WarmClusters)>,
 }
@@ -149,6 +152,10 @@ impl Hub for ServerHub {
                 let message = "expected the relay token of this server with the stream, found another one or none";
                 return Err(Refusal::new(RefusalReason::WrongToken, message));
             }
+        }
+        if let Some(rebalancing) = &self.rebalancing {
+            let own = connected(&self.status.borrow()).into_keys().collect();
+            rebalancing.admit(&own, cluster, caller.peer.source)?;
         }
         Ok(())
     }

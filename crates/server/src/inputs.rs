@@ -90,7 +90,8 @@ impl Inputs {
             }
         }
         state.unshared.extend(removed.iter().cloned());
-        let is_news = registered.keys().any(|name| !state.registered.contains_key(name));
+        // That there is none is news too, for whoever waits until it is known which there are.
+        let is_news = state.local.is_none() || registered.keys().any(|name| !state.registered.contains_key(name));
         state.registered = registered;
         state.local = Some(local);
         drop(state);

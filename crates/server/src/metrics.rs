@@ -1,6 +1,10 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use meshrelay_process::metrics::{Documented, MetricInfo};
 use meshrelay_relay::Refusal;
 use meshrelay_relay::grpc::{RelayHandle, Traffic};
+use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -26,8 +30,11 @@ pub(crate) struct ReasonLabel {
     pub(crate) reason: &'static str,
 }
 
+/// Number of resources with findings, by what is counted together.
+pub(crate) type FindingCounts = BTreeMap<FindingLabels, i64>;
+
 /// Labels of findings.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub(crate) struct FindingLabels {
     pub(crate) workspace: String,
     pub(crate) gvk: String,
@@ -38,8 +45,10 @@ pub(crate) struct FindingLabels {
 pub struct Metrics {
     pub(crate) translation_time: Histogram,
     pub(crate) reconciler_time: Histogram,
-    pub(crate) translation_errors: Family<FindingLabels, Gauge>,
-    pub(crate) translation_warnings: Family<FindingLabels, Gauge>,
+    translation_errors: Family<FindingLabels, Gauge>,
+    translation_warnings: Family<FindingLabels, Gauge>,
+    /// Errors and warnings as they are shown.
+    findings: Arc<Mutex<[FindingCounts; 2]>>,
     pub(crate) write_failures: Family<ClusterLabel, Counter>,
     pub(crate) refusals: Family<ReasonLabel, Counter>,
     pub(crate) handshake_failures: Family<ReasonLabel, Counter>,
@@ -50,6 +59,9 @@ pub struct Metrics {
     pub(crate) units_recomputed: Counter,
     pub(crate) store_write_time: Histogram,
     pub(crate) store_errors: Counter,
+    pub(crate) leader: Gauge,
+    pub(crate) replicas: Gauge,
+    pub(crate) sent_away: Counter,
 }
 
 impl Default for Metrics {
@@ -59,6 +71,7 @@ impl Default for Metrics {
             reconciler_time: Histogram::new(TIME_BUCKETS),
             translation_errors: Family::default(),
             translation_warnings: Family::default(),
+            findings: Arc::default(),
             write_failures: Family::default(),
             refusals: Family::default(),
             handshake_failures: Family::default(),
@@ -69,11 +82,29 @@ impl Default for Metrics {
             units_recomputed: Counter::default(),
             store_write_time: Histogram::new(TIME_BUCKETS),
             store_errors: Counter::default(),
+            leader: Gauge::default(),
+            replicas: Gauge::default(),
+            sent_away: Counter::default(),
         }
     }
 }
 
 impl Metrics {
+    /// Shows what the last translation found. What is found again never disappears meanwhile, whenever somebody looks.
+    pub(crate) fn show_findings(&self, errors: FindingCounts, warnings: FindingCounts) {
+        let mut shown = self.findings.lock();
+        let families = [&self.translation_errors, &self.translation_warnings];
+        for ((family, before), now) in families.into_iter().zip(shown.iter_mut()).zip([errors, warnings]) {
+            for (labels, count) in &now {
+                family.get_or_create(labels).set(*count);
+            }
+            for labels in before.keys().filter(|labels| !now.contains_key(*labels)) {
+                family.remove(labels);
+            }
+            *before = now;
+        }
+    }
+
     /// Adds all metrics to a registry; returns what the reference says about them.
     pub fn register(&self, registry: &mut Registry) -> Vec<MetricInfo> {
         let mut metrics = Documented::new(registry);
@@ -145,6 +176,24 @@ impl Metrics {
             "End of the server's certificate",
             &[],
             &self.certificate_expires,
+        );
+        metrics.add(
+            "meshrelay_leader",
+            "1 while this server is the replica that writes the reports, else 0",
+            &[],
+            &self.leader,
+        );
+        metrics.add(
+            "meshrelay_replicas",
+            "Replicas of the management server that the snapshot store knew of last, with this one; 0 without a store",
+            &[],
+            &self.replicas,
+        );
+        metrics.add(
+            "meshrelay_agents_sent_away",
+            "Agents that were asked to go to a replica that serves fewer",
+            &[],
+            &self.sent_away,
         );
         let mut infos = metrics.into_infos();
         infos.extend(cluster_metrics::infos());

@@ -7,9 +7,21 @@ use meshrelay_process::machine::blocking;
 use meshrelay_translate::{Reports, ReportsDocument};
 use tokio::sync::watch;
 
-/// Writes the newest of `reports` whenever they change, until their sender is gone; the last ones are written then.
-pub(crate) async fn keep(path: PathBuf, mut reports: watch::Receiver<Option<Arc<Reports>>>) {
-    while reports.changed().await.is_ok() {
+use crate::replicas::Leadership;
+
+/// Writes the newest of `reports` whenever they change and this server leads, until their sender is gone; the last ones are
+/// written then.
+pub(crate) async fn keep(path: PathBuf, mut reports: watch::Receiver<Option<Arc<Reports>>>, mut leader: Leadership) {
+    loop {
+        tokio::select! {
+            biased;
+            changed = reports.changed() => if changed.is_err() { return },
+            // What another one found is there, and may be older.
+            Ok(()) = leader.changed() => {}
+        }
+        if leader.borrow_and_update().is_none() {
+            continue;
+        }
         let newest = reports.borrow_and_update().clone();
         let Some(newest) = newest else { continue };
         let file = path.clone();

@@ -109,11 +109,12 @@ impl Server {
                 Some(live.config)
             }
         };
+        let named = settings.replica_name.clone().unwrap_or_else(|| std::process::id().to_string());
         let store = settings.redis.clone().map(|redis| RedisStore::start(redis, &settings.management_cluster));
         let core = Core::new(
             settings.clone(),
             Surroundings {
-                replica: format!("{}-{:08x}", std::process::id(), rand::rng().random::<u32>()),
+                replica: format!("{named}-{:08x}", rand::rng().random::<u32>()),
                 store: store.transpose()?.map(|store| Arc::new(store) as _),
                 clock: Clock::default(),
                 translate: Translate::default(),

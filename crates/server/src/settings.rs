@@ -8,8 +8,8 @@ use meshrelay_store::RedisSettings;
 use meshrelay_translate::GateSettings;
 use serde::{Deserialize, Serialize};
 
-use crate::ServerError;
 use crate::doubts::SafeModeScope;
+use crate::{RebalanceSettings, ServerError};
 
 /// Settings of the management server. Unknown keys of a settings file are rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +52,11 @@ pub struct Settings {
     /// Redis that the replicas of the management server share, and that keeps inputs over their restarts; without it there
     /// can be one server only.
     pub redis: Option<RedisSettings>,
+    /// Name by which other replicas and people know this one, such as that of its pod; a random part is added to it. Default
+    /// is the number of the process.
+    pub replica_name: Option<String>,
+    /// How agents spread over replicas.
+    pub rebalance: RebalanceSettings,
     /// Largest object that is taken from an agent, bytes.
     pub max_object_bytes: usize,
     /// File into which reports on resources are written after each translation.
@@ -83,6 +88,8 @@ impl Default for Settings {
             safe_start_window: 180,
             safe_mode_scope: SafeModeScope::Fleet,
             redis: None,
+            replica_name: None,
+            rebalance: RebalanceSettings::default(),
             max_object_bytes: 2 * 1024 * 1024,
             reports_file: None,
             clock: None,

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Metrics;
 use crate::inputs::Inputs;
+use crate::shared_memory::SharedMemory;
 use crate::warm::{self, WarmClusters};
 
 /// How long the store is asked to wait for changes: a bound for calls that hang, not for how fast changes are seen.
@@ -35,6 +36,7 @@ const WARM: &str = "warm-clusters";
 pub(crate) struct Sharing {
     store: Arc<dyn SnapshotStore>,
     inputs: Arc<Inputs>,
+    memory: Arc<SharedMemory>,
     metrics: Metrics,
     /// Name of this replica.
     replica: String,
@@ -46,17 +48,18 @@ impl Sharing {
     pub(crate) fn new(
         store: Arc<dyn SnapshotStore>,
         inputs: Arc<Inputs>,
+        memory: Arc<SharedMemory>,
         metrics: Metrics,
         replica: impl Into<String>,
     ) -> Self {
         inputs.expect_store();
-        Self { store, inputs, metrics, replica: replica.into(), known: Mutex::default() }
+        Self { store, inputs, memory, metrics, replica: replica.into(), known: Mutex::default() }
     }
 
     /// Writes and follows until stopped. A store that is away stops neither agents nor translation: both go on with what
     /// is in memory, and what could not be written is written when it is back.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let both = async { tokio::join!(self.write(), self.follow(), self.watch_health()) };
+        let both = async { tokio::join!(self.write(), self.write_memory(), self.follow(), self.watch_health()) };
         stop.run_until_cancelled(both).await;
     }
 
@@ -112,6 +115,28 @@ impl Sharing {
         }
     }
 
+    /// Writes what translation remembers.
+    async fn write_memory(&self) {
+        let mut unwritten = self.memory.unwritten();
+        loop {
+            unwritten.borrow_and_update();
+            match self.memory.write(&*self.store).await {
+                Ok(is_news) => {
+                    if is_news {
+                        self.inputs.look_again();
+                    }
+                    if unwritten.changed().await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    self.failed("writing what translation remembers", &error);
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
     async fn write_one(&self, cluster: &Name) -> Result<(), StoreError> {
         let Some(held) = self.inputs.held(cluster) else {
             // Deregistered: what is left of it in the store would come back with the next restart.
@@ -160,7 +185,11 @@ impl Sharing {
         let mut cursor = Cursor::default();
         let mut registered = self.inputs.registrations();
         loop {
-            registered.borrow_and_update();
+            // Marked as seen only where it is acted on: it may come while something else is done.
+            if registered.has_changed().unwrap_or_default() {
+                registered.borrow_and_update();
+                cursor = Cursor::default();
+            }
             let step = async {
                 match self.store.changes(&cursor, FEED_WAIT).await? {
                     Changes::News { changed, cursor } => {
@@ -197,7 +226,13 @@ impl Sharing {
         match subject {
             Subject::Snapshot(SnapshotId { role: Role::Input, cluster }) => self.read_one(cluster).await,
             Subject::Document(name) if name == WARM => self.share_warm(None).await,
-            Subject::Snapshot(_) | Subject::Document(_) => Ok(()),
+            Subject::Document(name) => {
+                if self.memory.read(&*self.store, name).await? {
+                    self.inputs.look_again();
+                }
+                Ok(())
+            }
+            Subject::Snapshot(_) => Ok(()),
         }
     }
 
@@ -215,6 +250,7 @@ impl Sharing {
                 self.read_one(cluster).await?;
             }
         }
+        self.memory.read_all(&*self.store).await?;
         if is_complete {
             self.inputs.store_is_read();
         }
@@ -291,7 +327,7 @@ mod tests {
             inputs.set_management(Arc::default(), clusters.into_iter().collect());
             let stop = CancellationToken::new();
             let store: Arc<dyn SnapshotStore> = Arc::<MemoryStore>::clone(store);
-            let sharing = Sharing::new(store, Arc::clone(&inputs), Metrics::default(), name);
+            let sharing = Sharing::new(store, Arc::clone(&inputs), Arc::default(), Metrics::default(), name);
             tokio::spawn(sharing.run(stop.clone()));
             Self { inputs, stop }
         }
@@ -342,7 +378,7 @@ mod tests {
         let stored = Stored::new(5, snapshot(5), Value::Null, "gone");
         store.put(&SnapshotId::input("one"), &stored).await.unwrap();
         let inputs = Arc::new(Inputs::new("mgmt".into(), WarmClusters::new()));
-        let sharing = Sharing::new(Arc::clone(&store), Arc::clone(&inputs), Metrics::default(), "new");
+        let sharing = Sharing::new(Arc::clone(&store), Arc::clone(&inputs), Arc::default(), Metrics::default(), "new");
         let is_read = || inputs.for_translation().is_some_and(|picture| !picture.store_unread);
         // The store is faster than the management cluster, as it may be.
         sharing.catch_up().await.unwrap();

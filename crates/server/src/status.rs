@@ -7,12 +7,24 @@ use meshrelay_snapshot::{ContentHash, Name};
 use meshrelay_translate::Stats;
 use serde::Serialize;
 
+use crate::replicas::{ReplicaStatus, StoreStatus};
+
 /// What the server can tell about itself and its clusters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerStatus {
     /// The clusters that are registered or were heard of, by name.
     pub clusters: BTreeMap<Name, ClusterStatus>,
+    /// Name of this replica.
+    pub replica: String,
+    /// True if this replica leads: it alone writes the reports.
+    pub leader: bool,
+    /// Name of the replica that leads, as far as the store told; `None` without a store.
+    pub led_by: Option<String>,
+    /// The snapshot store; `None` if there is none, or it was not asked yet.
+    pub store: Option<StoreStatus>,
+    /// How the replicas are that said so in the store, with this one, by name; empty without a store.
+    pub replicas: BTreeMap<String, ReplicaStatus>,
     /// The clusters that translation waits for; empty while it runs.
     pub waiting_for: Vec<Name>,
     /// It waits for a first look into the snapshot store.

@@ -43,7 +43,11 @@ static FLEET: LazyLock<Fleet> = LazyLock::new(|| {
 /// The objects of every variant, without what cannot be read.
 static OBJECTS: LazyLock<BTreeMap<Name, Vec<Snapshot>>> = LazyLock::new(|| {
     let variants = |name: &Name, count: u32| (0..count).map(|code| objects(name, code as Code)).collect();
-    FLEET.clusters.keys().map(|name| (name.clone(), variants(name, if name == MANAGEMENT { 128 } else { 16 }))).collect()
+    FLEET
+        .clusters
+        .keys()
+        .map(|name| (name.clone(), variants(name, if name == MANAGEMENT { 128 } else { 16 })))
+        .collect()
 });
 
 /// The variant as it is when everything can be read.

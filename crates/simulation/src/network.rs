@@ -157,10 +157,9 @@ impl Dial for Dialer {
         let found = match self.network.topology {
             Topology::Balancer => vec![SocketAddr::from(([10, 0, 0, BALANCER], 9900))],
             Topology::Name => (0..self.servers).map(endpoint).collect(),
-            Topology::List => (0..self.servers)
-                .filter(|at| address == format!("server-{at}.example:9900"))
-                .map(endpoint)
-                .collect(),
+            Topology::List => {
+                (0..self.servers).filter(|at| address == format!("server-{at}.example:9900")).map(endpoint).collect()
+            }
         };
         std::future::ready(Ok(found)).boxed()
     }

@@ -46,8 +46,7 @@ fn disk() -> tempfile::TempDir {
 
 impl Machine {
     pub(crate) fn new(context: &Arc<Context>) -> Self {
-        let machine =
-            Self { disk: Mutex::new(disk()), skew: Arc::default(), context: Arc::clone(context) };
+        let machine = Self { disk: Mutex::new(disk()), skew: Arc::default(), context: Arc::clone(context) };
         machine.set_clock();
         machine
     }

@@ -124,7 +124,8 @@ impl World {
         let end = self.context.now() + by;
         loop {
             let now = self.context.now();
-            let ready: Vec<Process> = self.due.iter().filter(|(at, _)| *at <= now).map(|(_, process)| *process).collect();
+            let ready: Vec<Process> =
+                self.due.iter().filter(|(at, _)| *at <= now).map(|(_, process)| *process).collect();
             self.due.retain(|(at, _)| *at > now);
             ready.into_iter().for_each(|process| self.start(process));
             if let Some(failure) = self.context.failure() {
@@ -399,8 +400,10 @@ impl World {
 
     fn describe(&self) -> String {
         let servers: Vec<_> = self.servers.iter().filter_map(Server::status).collect();
-        let halts: Vec<_> =
-            servers.iter().map(|status| (&status.waiting_for, status.waiting_for_store, &status.deletions_held)).collect();
+        let halts: Vec<_> = servers
+            .iter()
+            .map(|status| (&status.waiting_for, status.waiting_for_store, &status.deletions_held))
+            .collect();
         let agents: Vec<_> = self.agents.iter().filter_map(Agent::status).collect();
         let agents: Vec<_> = agents
             .iter()

@@ -83,12 +83,7 @@ impl MemoryStore {
         let epoch = Epoch::new(epoch);
         let health = Health { reach: Reach::Connected, epoch: Some(epoch.clone()) };
         let newest = watch::Sender::new(state.number);
-        let shared = Shared {
-            state: Mutex::new(state),
-            epoch,
-            newest,
-            health: watch::Sender::new(health),
-        };
+        let shared = Shared { state: Mutex::new(state), epoch, newest, health: watch::Sender::new(health) };
         Self { shared: Arc::new(shared) }
     }
 

@@ -21,10 +21,40 @@ pub struct LastAccepted {
     trees: BTreeMap<ResourceRef, Arc<Accepted>>,
 }
 
+/// What one tree gave, with its root table: for those who keep each tree by itself. Cloning is cheap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Entry", into = "Entry")]
+pub struct AcceptedTree {
+    root: ResourceRef,
+    accepted: Arc<Accepted>,
+}
+
+impl AcceptedTree {
+    /// The root table.
+    pub fn root(&self) -> &ResourceRef {
+        &self.root
+    }
+}
+
 impl LastAccepted {
     /// The root tables of the trees that are remembered.
     pub fn roots(&self) -> impl Iterator<Item = &ResourceRef> {
         self.trees.keys()
+    }
+
+    /// The trees that are remembered.
+    pub fn trees(&self) -> impl Iterator<Item = AcceptedTree> {
+        self.trees.iter().map(|(root, accepted)| AcceptedTree { root: root.clone(), accepted: Arc::clone(accepted) })
+    }
+
+    /// What is remembered of one tree.
+    pub fn tree(&self, root: &ResourceRef) -> Option<AcceptedTree> {
+        self.get(root).map(|accepted| AcceptedTree { root: root.clone(), accepted: Arc::clone(accepted) })
+    }
+
+    /// Remembers what somebody else saw a tree give, in the place of what was known of it.
+    pub fn adopt(&mut self, tree: AcceptedTree) {
+        self.trees.insert(tree.root, tree.accepted);
     }
 
     pub(crate) fn get(&self, root: &ResourceRef) -> Option<&Arc<Accepted>> {
@@ -147,6 +177,18 @@ struct Entry {
     accepted: Accepted,
 }
 
+impl From<Entry> for AcceptedTree {
+    fn from(Entry { root, accepted }: Entry) -> Self {
+        Self { root, accepted: Arc::new(accepted) }
+    }
+}
+
+impl From<AcceptedTree> for Entry {
+    fn from(AcceptedTree { root, accepted }: AcceptedTree) -> Self {
+        Self { root, accepted: Arc::unwrap_or_clone(accepted) }
+    }
+}
+
 impl From<Vec<Entry>> for LastAccepted {
     fn from(entries: Vec<Entry>) -> Self {
         Self { trees: entries.into_iter().map(|entry| (entry.root, Arc::new(entry.accepted))).collect() }
@@ -155,7 +197,7 @@ impl From<Vec<Entry>> for LastAccepted {
 
 impl From<LastAccepted> for Vec<Entry> {
     fn from(all: LastAccepted) -> Self {
-        all.trees.into_iter().map(|(root, accepted)| Entry { root, accepted: (*accepted).clone() }).collect()
+        all.trees().map(Entry::from).collect()
     }
 }
 

@@ -35,7 +35,7 @@ use meshrelay_snapshot::{Name, Snapshot};
 pub use doubts::{doubt, doubts};
 pub use engine::Translator;
 pub use gate::{Gate, GateEvent, GateSettings, Registered, Verdict, ways_out};
-pub use last_accepted::LastAccepted;
+pub use last_accepted::{AcceptedTree, LastAccepted};
 pub use model::visibility::{ExportedResource, ImportedResource, OwnedNamespace, Visibility, WorkspaceView};
 pub use output::{SHAPED_BY, Shaper, shaped_by};
 pub use reference::{ContextId, ResourceRef};

@@ -9,19 +9,49 @@ use serde::{Deserialize, Serialize};
 /// The block that addresses come from: reserved by the IETF, so no real host can have one.
 const BLOCK: u32 = 0xF000_0000;
 
+/// Number of addresses in it.
+const SIZE: u32 = 1 << 28;
+
 /// Addresses of gone hosts that are remembered beyond the number of living ones, so that a host that comes back within
 /// a while keeps its address and the memory of hosts that never do stays bounded.
 const REMEMBERED: usize = 1024;
 
 /// Which host has which virtual address. A host keeps its address for as long as it is remembered, whatever other hosts
 /// come and go; persist the allocations before the outputs that use them are published.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<Name, Ipv4Addr>", into = "BTreeMap<Name, Ipv4Addr>")]
 pub struct Allocations {
     by_host: BTreeMap<Name, Ipv4Addr>,
+    /// The hosts whose address does not follow from their name, as another host had it.
+    moved: BTreeSet<Name>,
+    /// Number of addresses in the block; smaller where collisions are wanted.
+    size: u32,
+}
+
+impl Default for Allocations {
+    fn default() -> Self {
+        Self::of(BTreeMap::new(), SIZE)
+    }
+}
+
+impl From<BTreeMap<Name, Ipv4Addr>> for Allocations {
+    fn from(by_host: BTreeMap<Name, Ipv4Addr>) -> Self {
+        Self::of(by_host, SIZE)
+    }
+}
+
+impl From<Allocations> for BTreeMap<Name, Ipv4Addr> {
+    fn from(allocations: Allocations) -> Self {
+        allocations.by_host
+    }
 }
 
 impl Allocations {
+    fn of(by_host: BTreeMap<Name, Ipv4Addr>, size: u32) -> Self {
+        let moved = by_host.iter().filter(|(host, address)| candidates(host, size).next() != Some(**address));
+        Self { moved: moved.map(|(host, _)| host.clone()).collect(), by_host, size }
+    }
+
     /// The address of a host.
     pub fn get(&self, host: &str) -> Option<Ipv4Addr> {
         self.by_host.get(host).copied()
@@ -32,13 +62,30 @@ impl Allocations {
         self.by_host.iter().map(|(host, address)| (host, *address))
     }
 
+    /// The hosts whose address does not follow from their name, which are next to none: what those who allocate by themselves
+    /// have to tell each other.
+    pub fn moved(&self) -> impl Iterator<Item = (&Name, Ipv4Addr)> {
+        self.moved.iter().filter_map(|host| Some((host, self.get(host)?)))
+    }
+
+    /// Takes over the moved hosts that others have agreed on. Unless all are here as they are there, whatever has one of their
+    /// addresses, or was moved here only, gets another one with the next translation. Tells whether anything was different.
+    pub fn adopt(&mut self, agreed: &BTreeMap<Name, Ipv4Addr>) -> bool {
+        let is_same = |(host, address): (&Name, &Ipv4Addr)| self.get(host) == Some(*address);
+        if agreed.iter().all(is_same) {
+            return false;
+        }
+        let taken: BTreeSet<Ipv4Addr> = agreed.values().copied().collect();
+        let mut by_host = std::mem::take(&mut self.by_host);
+        by_host.retain(|host, address| !taken.contains(address) && !self.moved.contains(host));
+        by_host.extend(agreed.iter().map(|(host, address)| (host.clone(), *address)));
+        *self = Self::of(by_host, self.size);
+        true
+    }
+
     /// Gives every host of the fleet an address. New hosts get the one that follows from their name, or the next free
     /// one if another host has it, in the order of names.
     pub(crate) fn allocate(&mut self, hosts: &BTreeSet<Name>) {
-        self.allocate_in(hosts, 1 << 28);
-    }
-
-    fn allocate_in(&mut self, hosts: &BTreeSet<Name>, size: u32) {
         let mut owners: BTreeMap<Ipv4Addr, Name> = BTreeMap::new();
         for (host, address) in &self.by_host {
             // Persisted by hand or from elsewhere, two hosts may share an address: one of them gets another.
@@ -48,26 +95,37 @@ impl Allocations {
             }
         }
         self.by_host.retain(|host, address| owners.get(address) == Some(host));
+        self.moved.retain(|host| self.by_host.contains_key(host));
         for host in hosts {
             if self.by_host.contains_key(host) {
                 continue;
             }
-            let preferred = preference(host) % size;
-            // A block that is full of living hosts cannot be; the last candidate is then as good as any.
-            let address = (0..size)
-                .map(|step| Ipv4Addr::from(BLOCK | ((preferred + step) % size)))
-                .filter(|address| is_usable(*address))
-                .find(|address| owners.get(address).is_none_or(|owner| !hosts.contains(owner)));
+            let mut candidates = candidates(host, self.size).peekable();
+            let preferred = candidates.peek().copied();
+            // A block that is full of living hosts cannot be; a host beyond it stays without an address.
+            let address = candidates.find(|address| owners.get(address).is_none_or(|owner| !hosts.contains(owner)));
             let Some(address) = address else { continue };
             if let Some(gone) = owners.insert(address, host.clone()) {
                 self.by_host.remove(&gone);
+                self.moved.remove(&gone);
+            }
+            if Some(address) != preferred {
+                self.moved.insert(host.clone());
             }
             self.by_host.insert(host.clone(), address);
         }
         if self.by_host.len() > 2 * hosts.len() + REMEMBERED {
             self.by_host.retain(|host, _| hosts.contains(host));
+            self.moved.retain(|host| hosts.contains(host));
         }
     }
+}
+
+/// The addresses that a host may have in a block of that size, best first.
+fn candidates(host: &str, size: u32) -> impl Iterator<Item = Ipv4Addr> {
+    let preference = preference(host) % size;
+    let addresses = (0..size).map(move |step| Ipv4Addr::from(BLOCK | ((preference + step) % size)));
+    addresses.filter(|address| is_usable(*address))
 }
 
 /// The address within the block that follows from the name alone.
@@ -107,8 +165,8 @@ mod tests {
     #[test]
     fn what_was_persisted_twice_is_repaired() {
         let address = Ipv4Addr::new(240, 0, 0, 1);
-        let by_host = hosts(0..2).into_iter().map(|host| (host, address)).collect();
-        let mut allocations = Allocations { by_host };
+        let by_host: BTreeMap<_, _> = hosts(0..2).into_iter().map(|host| (host, address)).collect();
+        let mut allocations = Allocations::from(by_host);
         allocations.allocate(&hosts(0..2));
         assert_ne!(allocations.get("host-0.example"), allocations.get("host-1.example"));
     }
@@ -117,17 +175,48 @@ mod tests {
         /// In a tiny block most hosts collide.
         #[test]
         fn living_hosts_never_share_and_never_move(steps in vec(btree_set(0u16..300, 0..100), 1..8)) {
-            let mut allocations = Allocations::default();
+            let mut allocations = Allocations::of(BTreeMap::new(), 512);
             for step in steps {
                 let before = allocations.clone();
                 let living = hosts(step);
-                allocations.allocate_in(&living, 512);
+                allocations.allocate(&living);
                 let addresses: BTreeSet<_> = living.iter().filter_map(|host| allocations.get(host)).collect();
                 prop_assert_eq!(addresses.len(), living.len());
                 for host in &living {
                     prop_assert!(before.get(host).is_none_or(|address| allocations.get(host) == Some(address)));
                 }
             }
+        }
+
+        /// What does not follow from names is enough to agree: those who saw hosts in another order, and who see them for the
+        /// first time.
+        #[test]
+        fn who_adopts_what_another_moved_has_the_same_addresses(
+            orders in vec(vec(btree_set(0u16..300, 0..60), 1..4), 2),
+        ) {
+            let all: BTreeSet<Name> = orders.iter().flatten().flat_map(|step| hosts(step.iter().copied())).collect();
+            let allocate = |order: &Vec<BTreeSet<u16>>| {
+                let mut allocations = Allocations::of(BTreeMap::new(), 512);
+                let mut living = BTreeSet::new();
+                for step in order {
+                    living.extend(hosts(step.iter().copied()));
+                    allocations.allocate(&living);
+                }
+                allocations.allocate(&all);
+                allocations
+            };
+            let (one, mut two) = (allocate(&orders[0]), allocate(&orders[1]));
+            let agreed: BTreeMap<Name, Ipv4Addr> = one.moved().map(|(host, address)| (host.clone(), address)).collect();
+            two.adopt(&agreed);
+            two.allocate(&all);
+            prop_assert_eq!(&two.by_host, &one.by_host);
+            prop_assert!(!two.adopt(&agreed), "they are the same now");
+            let mut new = Allocations::of(BTreeMap::new(), 512);
+            new.adopt(&agreed);
+            new.allocate(&all);
+            prop_assert_eq!(&new, &one);
+            let read: Allocations = serde_json::from_str(&serde_json::to_string(&one).unwrap()).unwrap();
+            prop_assert_eq!(&read.by_host, &one.by_host);
         }
     }
 }

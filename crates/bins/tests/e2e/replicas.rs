@@ -1,4 +1,4 @@
-use meshrelay_testbed::{Agent, Fleet, Redis, Server, WORKLOAD_CLUSTERS, Watcher, copy};
+use meshrelay_testbed::{Agent, Fleet, Redis, Server, WORKLOAD_CLUSTERS, Watcher, copy, difference, wait_for};
 
 use crate::PROGRAMS;
 
@@ -87,4 +87,47 @@ fn without_redis_translation_goes_on_and_a_new_redis_is_filled() {
     third.endpoints.wait_until_ready();
     fleet.wait_until_converged();
     watcher.finish();
+}
+
+#[test]
+fn an_agent_that_comes_to_a_replica_with_older_inputs_keeps_what_follows_from_newer_ones() {
+    let fleet = Fleet::bookinfo(PROGRAMS);
+    let Plane { mut redis, servers: [mut one, two], agents: [mut first, second] } = Plane::start(&fleet);
+    // Both agents at one replica, and no way to tell the other one.
+    drop(second);
+    let second = Agent::start(&fleet, "cluster2", one.relay, &[]);
+    one.endpoints.wait_for_metric("relay_push_clients_connected{cluster=\"cluster2\"}", |n| n == 1.0);
+    redis.kill();
+    two.process.line(&["the snapshot store is away"]);
+    let path = "cluster1/bookinfo-config.yaml";
+    fleet.edit(path, &[("  - reviews.vd.internal\n", "  - reviews.vd.internal\n  - more.vd.internal\n")]);
+    fleet.wait_until_converged();
+    let expected = fleet.expected();
+    assert!(expected["cluster2"].values().any(|text| text.contains("more.vd.internal")));
+    let watcher = Watcher::over(&fleet, &["cluster2"]);
+
+    // The replica that knew dies, and the agent that told it, too.
+    first.process.kill();
+    one.process.kill();
+    drop(second);
+    let second = Agent::start(&fleet, "cluster2", two.relay, &[]);
+    wait_for("the agent to keep what is newer", || {
+        let frozen = second.endpoints.status()["frozen"].clone();
+        if frozen["cluster1"]["reason"].as_str().is_some_and(|reason| reason.contains("version")) {
+            Ok(())
+        } else {
+            Err(frozen.to_string())
+        }
+    });
+    watcher.finish();
+    assert_eq!(difference(&expected["cluster2"], &fleet.applied("cluster2")), Ok(()));
+
+    // It follows again as soon as the other agent has told what it knows.
+    fleet.edit(path, &[("  - more.vd.internal\n", "")]);
+    let _first = Agent::start(&fleet, "cluster1", two.relay, &[]);
+    fleet.wait_until_converged();
+    wait_for("nothing to be kept", || {
+        let frozen = second.endpoints.status()["frozen"].clone();
+        if frozen.as_object().is_some_and(|frozen| frozen.is_empty()) { Ok(()) } else { Err(frozen.to_string()) }
+    });
 }

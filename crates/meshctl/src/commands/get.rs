@@ -46,6 +46,31 @@ struct Status {
     waiting_since: Option<String>,
     deletions_held: Option<String>,
     deletions_held_since: Option<String>,
+    store: Option<Store>,
+    replicas: BTreeMap<String, Replica>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Store {
+    connected: bool,
+    since: String,
+    error: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Replica {
+    this: bool,
+    stale_since: Option<String>,
+    clusters: BTreeMap<String, Streams>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Streams {
+    push: bool,
+    pull: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -66,6 +91,21 @@ struct Held {
     objects: usize,
     reason: String,
     since: String,
+}
+
+impl Status {
+    /// The replica that serves a cluster, with a mark if that may be over, and the streams of its agent there.
+    fn serving(&self, name: &str, cluster: &Cluster) -> (String, Streams) {
+        let here = Streams { push: cluster.pushing, pull: cluster.pulling };
+        let of = |(replica, state): (&String, &Replica)| {
+            // Its own streams this server knows better than what it told others.
+            let streams = if state.this { here } else { state.clusters.get(name).copied()? };
+            let mark = if state.stale_since.is_some() { " *" } else { "" };
+            (streams.push || streams.pull).then(|| (format!("{replica}{mark}"), streams))
+        };
+        let (this, others): (Vec<_>, Vec<_>) = self.replicas.iter().partition(|(_, replica)| replica.this);
+        this.into_iter().chain(others).find_map(of).unwrap_or((String::new(), here))
+    }
 }
 
 pub(crate) fn run(command: &GetCommand) -> Result<ExitCode, Failure> {
@@ -99,11 +139,15 @@ pub(crate) fn second(time: &str) -> String {
 fn table(status: &Status) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
-    table.set_header(["NAME", "REGISTERED", "WARM", "CONNECTED", "INPUT", "OUTPUT", "HELD", "SINCE"]);
+    let headers = ["NAME", "REGISTERED", "WARM", "CONNECTED", "INPUT", "OUTPUT", "HELD", "SINCE"];
+    // One server has no other that an agent could be at.
+    let replicas = !status.replicas.is_empty();
+    table.set_header(headers.into_iter().chain(replicas.then_some("REPLICA")));
     let yes = |yes| if yes { "yes" } else { "no" };
     let mut advice = Vec::new();
     for (name, cluster) in &status.clusters {
-        let connected = match (cluster.pushing, cluster.pulling) {
+        let (replica, streams) = status.serving(name, cluster);
+        let connected = match (streams.push, streams.pull) {
             (true, true) => "yes",
             (true, false) => "push only",
             (false, true) => "pull only",
@@ -118,16 +162,9 @@ fn table(status: &Status) -> String {
         } else {
             (String::new(), String::new())
         };
-        table.add_row([
-            name.as_str(),
-            yes(cluster.registered),
-            yes(cluster.warm),
-            connected,
-            &cluster.input_objects.to_string(),
-            &cluster.output_objects.to_string(),
-            &held,
-            &since,
-        ]);
+        let (inputs, outputs) = (cluster.input_objects.to_string(), cluster.output_objects.to_string());
+        let cells = [name, yes(cluster.registered), yes(cluster.warm), connected, &inputs, &outputs, &held, &since];
+        table.add_row(cells.into_iter().chain(replicas.then_some(replica.as_str())));
     }
     let mut text: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
     if !status.waiting_for.is_empty() {
@@ -147,6 +184,13 @@ fn table(status: &Status) -> String {
         advice.push(format!(
             "since {since} what depends on a cluster that is not known completely is kept as it was: {reason}"
         ));
+    }
+    if let Some(Store { connected: false, since, error }) = &status.store {
+        let read = status.replicas.values().find_map(|replica| replica.stale_since.as_deref());
+        let read = read.map_or_else(String::new, |read| {
+            format!("; what is shown of other replicas (marked *) is stale, it was read at {}", second(read))
+        });
+        advice.push(format!("since {} the snapshot store is away: {error}{read}", second(since)));
     }
     if !advice.is_empty() {
         text.push('\n');
@@ -183,6 +227,38 @@ mod tests {
         for part in ["east: the delete brake holds 12", "frozen until the inputs of west", "west is away"] {
             assert!(text.contains(part), "{text}");
         }
+        assert!(!text.contains("REPLICA"), "one server has no other");
         assert!(table(&Status::default()).lines().count() == 1, "nothing to say");
+    }
+
+    #[test]
+    fn with_replicas_the_table_says_which_one_serves_and_what_is_stale() {
+        let registered = |pushing| json!({"registered": true, "warm": true, "pushing": pushing, "pulling": pushing});
+        let mut status = json!({
+            "clusters": {"east": registered(true), "north": registered(false), "west": registered(false)},
+            "store": {"connected": true, "since": "2026-01-02T03:00:00Z", "error": ""},
+            "replicas": {
+                "a-1": {"this": true, "clusters": {}},
+                "b-2": {"this": false, "clusters": {"west": {"push": true, "pull": true}, "east": {"push": true}}},
+            },
+        });
+        let lines = |status: &Value| {
+            let text = table(&serde_json::from_value(status.clone()).unwrap());
+            text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect::<Vec<Vec<String>>>()
+        };
+        let found = lines(&status);
+        assert_eq!(found[0].last().unwrap(), "REPLICA");
+        assert_eq!(found[1], ["east", "yes", "yes", "yes", "0", "0", "a-1"], "it knows better than what it told");
+        assert_eq!(found[2], ["north", "yes", "yes", "no", "0", "0"]);
+        assert_eq!(found[3], ["west", "yes", "yes", "yes", "0", "0", "b-2"]);
+        assert_eq!(found.len(), 4, "all is well");
+
+        status["store"] = json!({"connected": false, "since": "2026-01-02T03:05:00Z", "error": "no route (MR0900)"});
+        status["replicas"]["b-2"]["staleSince"] = "2026-01-02T03:04:58.1Z".into();
+        assert_eq!(lines(&status)[3], ["west", "yes", "yes", "yes", "0", "0", "b-2", "*"]);
+        let text = table(&serde_json::from_value(status).unwrap());
+        for part in ["since 2026-01-02T03:05:00Z the snapshot store is away", "MR0900", "2026-01-02T03:04:58Z"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 }

@@ -110,6 +110,13 @@ impl RelayHandle {
         }
     }
 
+    /// Asks the agent of a cluster to connect to another replica.
+    pub fn drain_cluster(&self, cluster: &str, message: &str) {
+        for stream in self.streams.presence.lock().streams_of(cluster) {
+            stream.send_replace(Control::Drain(message.to_owned()));
+        }
+    }
+
     /// Ends all streams at once and tells nobody, as when the process dies.
     pub fn cut(&self) {
         self.streams.cut.cancel();

@@ -1,6 +1,7 @@
 //! The loop that translates whenever an input has changed and the gate is open.
 
 mod gate;
+mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use meshrelay_api::status::Approval;
 use meshrelay_process::machine::blocking;
 use meshrelay_process::readiness::BlockReady;
 use meshrelay_snapshot::Name;
-use meshrelay_translate::{Allocations, Inputs, LastAccepted, Reports, Severity, Translation, Translator};
+use meshrelay_translate::{Inputs, Reports, Severity, Translation, Translator};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,24 +19,20 @@ use tokio_util::sync::CancellationToken;
 use self::gate::Answer;
 use crate::doubts::Doubts;
 use crate::hub::ServerHub;
-use crate::metrics::FindingLabels;
-use crate::state_file::StateFile;
+use crate::metrics::{FindingCounts, FindingLabels};
 use crate::{Metrics, ServerStatus};
 
 pub(crate) use self::gate::SafeMode;
-
-/// File in the state folder with the virtual addresses in use.
-pub(crate) const ALLOCATIONS_FILE: &str = "allocations.json";
-
-/// File in the state folder with what trees of RouteTables that freeze keep while something in them is wrong.
-pub(crate) const LAST_ACCEPTED_FILE: &str = "last-accepted.json";
+pub(crate) use self::memory::Memory;
 
 /// After a failed write of a state file, when it is tried again.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 
 /// How a translation is made of inputs of these versions. A simulation watches what is made of what, and remembers it.
 #[derive(Clone)]
-pub struct Translate(Arc<dyn Fn(&mut Translator, &Inputs, &BTreeMap<Name, u64>) -> Translation + Send + Sync>);
+pub struct Translate(
+    pub(crate) Arc<dyn Fn(&mut Translator, &Inputs, &BTreeMap<Name, u64>) -> Translation + Send + Sync>,
+);
 
 impl Default for Translate {
     fn default() -> Self {
@@ -61,36 +58,20 @@ impl Translate {
 pub(crate) struct TranslationLoop {
     pub(crate) hub: Arc<ServerHub>,
     pub(crate) safe_mode: SafeMode,
-    pub(crate) translate: Translate,
     pub(crate) translator: Translator,
-    pub(crate) allocations: StateFile,
-    pub(crate) last_accepted: StateFile,
+    pub(crate) memory: Memory,
     /// The newest reports, for whoever keeps them.
     pub(crate) reports: watch::Sender<Option<Arc<Reports>>>,
     pub(crate) stop: CancellationToken,
 }
 
-/// The translator with what it did; travels to a blocking thread and back.
-struct Work {
-    how: Translate,
-    translator: Translator,
-    allocations: Allocations,
-    last_accepted: LastAccepted,
-}
-
 impl TranslationLoop {
     /// Runs until stopped. `ready` is released with the first translation.
     pub(crate) async fn run(self, ready: BlockReady) {
-        let Self { hub, mut safe_mode, translate: how, translator, allocations, last_accepted, reports, stop } = self;
+        let Self { hub, mut safe_mode, mut translator, mut memory, reports, stop } = self;
         let metrics = hub.metrics.clone();
         let mut changes = hub.inputs.changes();
         let mut ready = Some(ready);
-        let mut work = Work {
-            how,
-            allocations: translator.allocations().clone(),
-            last_accepted: translator.last_accepted().clone(),
-            translator,
-        };
         loop {
             let changed_at = *changes.borrow_and_update();
             let again_at = match safe_mode.ask() {
@@ -98,11 +79,15 @@ impl TranslationLoop {
                 Answer::Translate { inputs, versions, doubts } => {
                     let begun = Instant::now();
                     report_doubts(&hub, &doubts);
-                    let files = [allocations.clone(), last_accepted.clone()];
                     let outcome;
-                    let of = versions.clone();
-                    match blocking(move || translate(work, &inputs, &of, &files)).await {
-                        Ok(done) => (work, outcome) = done,
+                    // They travel to a blocking thread and back.
+                    let work = blocking(move || {
+                        let outcome = memory.translate(&mut translator, &inputs, &versions);
+                        (memory, translator, versions, outcome)
+                    });
+                    let versions;
+                    match work.await {
+                        Ok(done) => (memory, translator, versions, outcome) = done,
                         Err(error) => {
                             // The memory is lost with the thread; a process that starts anew is better than one
                             // that serves what may be wrong.
@@ -148,29 +133,6 @@ impl TranslationLoop {
     }
 }
 
-/// Translates, and keeps what the next process needs to go on from there before anybody sees the outputs.
-fn translate(
-    mut work: Work,
-    inputs: &Inputs,
-    versions: &BTreeMap<Name, u64>,
-    [allocations, last_accepted]: &[StateFile; 2],
-) -> (Work, std::io::Result<Translation>) {
-    let translation = work.how.0(&mut work.translator, inputs, versions);
-    if *work.translator.allocations() != work.allocations {
-        if let Err(error) = allocations.store(work.translator.allocations()) {
-            return (work, Err(error));
-        }
-        work.allocations = work.translator.allocations().clone();
-    }
-    if *work.translator.last_accepted() != work.last_accepted {
-        if let Err(error) = last_accepted.store(work.translator.last_accepted()) {
-            return (work, Err(error));
-        }
-        work.last_accepted = work.translator.last_accepted().clone();
-    }
-    (work, Ok(translation))
-}
-
 fn report_doubts(hub: &ServerHub, doubts: &Doubts) {
     let of_clusters = doubts.clusters.values().map(|doubt| doubt.reason.as_str());
     let reasons: BTreeSet<&str> = doubts.everything.as_deref().into_iter().chain(of_clusters).collect();
@@ -196,8 +158,7 @@ fn observe(hub: &ServerHub, metrics: &Metrics, translation: &Translation, begun:
     metrics.translation_time.observe(took.as_secs_f64());
     metrics.reconciler_time.observe(changed_at.elapsed().as_secs_f64());
     metrics.units_recomputed.inc_by(translation.stats.recomputed as u64);
-    metrics.translation_errors.clear();
-    metrics.translation_warnings.clear();
+    let (mut errors, mut warnings) = (FindingCounts::new(), FindingCounts::new());
     let mut problem_resources = 0;
     let mut findings = Vec::new();
     for (resource, report) in translation.reports.iter() {
@@ -207,14 +168,16 @@ fn observe(hub: &ServerHub, metrics: &Metrics, translation: &Translation, begun:
             format!("{resource}: {} {}: {}", message.severity.approval().as_str(), message.code, message.text)
         }));
         for (workspace, severity) in &report.workspaces {
-            let labels = || FindingLabels { workspace: workspace.to_string(), gvk: resource.key.gvk.to_string() };
-            match severity {
-                None => {}
-                Some(Severity::Warning) => drop(metrics.translation_warnings.get_or_create(&labels()).inc()),
-                Some(_) => drop(metrics.translation_errors.get_or_create(&labels()).inc()),
-            }
+            let found = match severity {
+                None => continue,
+                Some(Severity::Warning) => &mut warnings,
+                Some(_) => &mut errors,
+            };
+            let labels = FindingLabels { workspace: workspace.to_string(), gvk: resource.key.gvk.to_string() };
+            *found.entry(labels).or_default() += 1;
         }
     }
+    metrics.show_findings(errors, warnings);
     let stats = translation.stats;
     tracing::debug!(?took, units = stats.units, recomputed = stats.recomputed, objects = stats.objects, "translated");
     hub.status.send_modify(|status| {

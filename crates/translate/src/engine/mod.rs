@@ -81,6 +81,17 @@ impl Translator {
         &self.allocations
     }
 
+    /// The root tables of trees that freeze, and whether nothing is wrong with each as of the last translation.
+    pub fn freezing_trees(&self) -> impl Iterator<Item = (&ResourceRef, bool)> {
+        self.trees.iter().map(|(root, is_right)| (root, *is_right))
+    }
+
+    /// A translator of the same options that remembers these and nothing else.
+    #[must_use]
+    pub fn anew(&self, allocations: Allocations, last_accepted: LastAccepted) -> Self {
+        Self::new(self.options.clone()).with_allocations(allocations).with_last_accepted(last_accepted)
+    }
+
     /// All units of the last translation that have output, in the order of parents.
     pub fn units(&self) -> impl Iterator<Item = &Unit> {
         self.memo.values().flatten()
