@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use meshrelay_cluster::{ApplyError, ApplyMode, ApplyOutcome, Cluster};
@@ -23,6 +22,10 @@ use crate::{AgentError, AgentStatus, DeleteBrake, Metrics};
 /// How often it is looked for an approval while deletions are held: a person waits for it.
 const APPROVAL_CHECK: Duration = Duration::from_secs(1);
 
+/// When an output is applied again of which something could not be read or written: long enough for a report to be read, short
+/// enough for a person who has mended it.
+const RETRY: Duration = Duration::from_secs(15);
+
 /// Applies outputs to the cluster and keeps the last one on disk.
 pub(crate) struct Outputs<C> {
     pub(crate) cluster: Arc<C>,
@@ -45,8 +48,17 @@ pub(crate) struct Hold {
     held: watch::Sender<Option<HeldDeletions>>,
     /// The approval that was looked at last, so that one that does not help is not tried again and again.
     tried: Mutex<Option<Approval>>,
-    /// The last output was applied while the server that made it was in doubt.
-    in_doubt: AtomicBool,
+    /// Why the last output is to be applied again, though nobody approves anything.
+    again: Mutex<Option<Again>>,
+}
+
+/// When the last output is applied again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// When the server that took over is believed.
+    Believed,
+    /// After a while: what could not be read or written may be then.
+    Later,
 }
 
 impl Hold {
@@ -58,7 +70,7 @@ impl Hold {
             let (since, objects) = (clock.now(), Default::default());
             Some(HeldDeletions { since, present: 0, output: ContentHash::default(), objects })
         });
-        Self { held: watch::Sender::new(held), tried: Mutex::default(), in_doubt: AtomicBool::new(false) }
+        Self { held: watch::Sender::new(held), tried: Mutex::default(), again: Mutex::default() }
     }
 }
 
@@ -78,13 +90,16 @@ impl<C: Cluster> Outputs<C> {
             return held_back(doubt.to_owned());
         }
         let doubt = self.takeover.doubt();
-        self.hold.in_doubt.store(doubt.is_some(), Ordering::Relaxed);
         if let Some(doubt) = doubt {
+            self.again(Again::Believed);
             return held_back(doubt);
         }
         let surplus = match self.cluster.surplus(snapshot).await {
             Ok(surplus) => surplus,
-            Err(error) => return held_back(error.to_string()),
+            Err(error) => {
+                self.again(Again::Later);
+                return held_back(error.to_string());
+            }
         };
         let before = self.hold.held.borrow().clone();
         let approval = match &before {
@@ -107,6 +122,10 @@ impl<C: Cluster> Outputs<C> {
             )
         });
         Plan { mode: verdict.mode, reason, braked: Some(verdict.held) }
+    }
+
+    fn again(&self, when: Again) {
+        *self.hold.again.lock() = Some(when);
     }
 
     /// Puts what the brake holds on disk, before anything of the output is applied.
@@ -237,12 +256,14 @@ impl<C: Cluster> Applier for Outputs<C> {
     async fn apply(&self, held: Held) -> ApplyReport {
         let started = Instant::now();
         let output = held.visible();
+        *self.hold.again.lock() = None;
         let (frozen, plan) = match self.follow(&held).await {
             Ok(frozen) => {
                 let plan = self.plan(&frozen.in_force).await;
                 (frozen, plan)
             }
             Err(reason) => {
+                self.again(Again::Later);
                 let plan = Plan { mode: ApplyMode::AddOnly, reason, braked: None };
                 (Frozen { in_force: Snapshot::clone(output), ..Frozen::default() }, plan)
             }
@@ -253,6 +274,11 @@ impl<C: Cluster> Applier for Outputs<C> {
         }
         let outcome = self.cluster.apply(snapshot, plan.mode.clone()).await;
         self.in_force.lock().await.applied(outcome.held.is_empty());
+        let is_passing =
+            |error: &ApplyError| matches!(error, ApplyError::Failed { .. } | ApplyError::Unreadable { .. });
+        if outcome.failed.iter().any(|failure| is_passing(&failure.error)) {
+            self.again(Again::Later);
+        }
         self.settle(&plan, &outcome).await;
         self.show(&plan, &outcome);
         self.show_frozen(&frozen);
@@ -302,11 +328,14 @@ impl<C: Cluster> Applier for Outputs<C> {
         ApplyReport::new(held.version(), held.digest(), applied, results)
     }
 
-    /// When somebody has approved what is held, or a server that took over is believed.
+    /// When somebody has approved what is held, a server that took over is believed, or what could not be done is due again.
     async fn due(&self) {
+        let again = *self.hold.again.lock();
         let over = async {
-            if self.takeover.doubt().is_some() || !self.hold.in_doubt.load(Ordering::Relaxed) {
-                self.takeover.over().await;
+            match again {
+                Some(Again::Later) => tokio::time::sleep(RETRY).await,
+                Some(Again::Believed) if self.takeover.doubt().is_none() => {}
+                _ => self.takeover.over().await,
             }
         };
         tokio::select! {
@@ -343,4 +372,108 @@ async fn blocking<T: Send + 'static>(
     let files = files.clone();
     let done = machine::blocking(move || work(&files)).await;
     done.unwrap_or_else(|error| Err(AgentError::System(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use jiff::{SignedDuration, Timestamp};
+    use meshrelay_cluster::{ClusterView, Surplus};
+    use meshrelay_snapshot::{Name, Object, SnapshotMeta};
+    use serde_json::json;
+
+    use super::*;
+
+    /// A cluster that has one object of ours which nobody wants.
+    struct Fake {
+        name: Name,
+        is_readable: AtomicBool,
+    }
+
+    impl Cluster for Fake {
+        fn name(&self) -> &Name {
+            &self.name
+        }
+
+        fn watch(&self) -> watch::Receiver<Arc<ClusterView>> {
+            watch::channel(Arc::default()).1
+        }
+
+        async fn apply(&self, _: &Snapshot, mode: ApplyMode) -> ApplyOutcome {
+            let key = object().key().clone();
+            let (held, deleted) = if mode.allows(&key) { (vec![], vec![key]) } else { (vec![key], vec![]) };
+            ApplyOutcome { held, deleted, ..ApplyOutcome::default() }
+        }
+
+        async fn surplus(&self, _: &Snapshot) -> Result<Surplus, ApplyError> {
+            if self.is_readable.load(Ordering::Relaxed) {
+                return Ok(Surplus { present: 1, objects: [object().key().clone()].into() });
+            }
+            Err(ApplyError::Unreadable { place: "the cluster".to_owned(), reason: "it is away".to_owned() })
+        }
+
+        async fn current(&self) -> Result<Snapshot, ApplyError> {
+            Ok([Arc::new(object())].into_iter().collect())
+        }
+    }
+
+    fn object() -> Object {
+        let value = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "n"}});
+        Object::from_value(&value).unwrap()
+    }
+
+    fn output(version: u64, doubt: Option<&str>) -> Held {
+        let mut output = Snapshot::new();
+        output.set_meta(SnapshotMeta { doubt: doubt.map(str::to_owned), ..SnapshotMeta::default() });
+        Held::restored(Arc::new(output), version)
+    }
+
+    async fn outputs(folder: &Path) -> Outputs<Fake> {
+        let (name, start) = (Name::from("one"), Instant::now());
+        let clock = Clock::new(move || Timestamp::UNIX_EPOCH + SignedDuration::try_from(start.elapsed()).unwrap());
+        let deletions = DeletionFiles::new(folder, name.clone());
+        Outputs {
+            cluster: Arc::new(Fake { name: name.clone(), is_readable: AtomicBool::new(true) }),
+            hold: Hold::load(&deletions, &clock).await,
+            file: HeldOutputFile::new(folder, name.clone()),
+            in_force: tokio::sync::Mutex::new(InForce::load(folder, &name, None)),
+            brake: DeleteBrake::default(),
+            deletions,
+            metrics: Metrics::default(),
+            status: Arc::new(watch::Sender::new(AgentStatus::default())),
+            readiness: Readiness::new(),
+            takeover: Arc::new(Takeover::open(folder, Duration::from_secs(60)).with_clock(clock.clone())),
+            clock,
+        }
+    }
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    #[tokio::test(start_paused = true)]
+    async fn an_output_that_is_in_doubt_is_not_applied_again_because_a_server_is_believed_by_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let outputs = outputs(folder.path()).await;
+        outputs.takeover.served_by("a:1");
+        assert_eq!(outputs.apply(output(1, None)).await.results.len(), 1);
+        tokio::time::timeout(HOUR, outputs.due()).await.expect("the first is applied again");
+        outputs.takeover.served_by("b:1");
+        outputs.apply(output(1, None)).await;
+        outputs.apply(output(2, Some("a file cannot be read"))).await;
+        tokio::time::sleep(HOUR).await;
+        tokio::time::timeout(HOUR, outputs.due()).await.expect_err("nothing would come of it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_held_as_the_cluster_could_not_be_read_goes_when_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let outputs = outputs(folder.path()).await;
+        outputs.cluster.is_readable.store(false, Ordering::Relaxed);
+        assert_eq!(outputs.apply(output(1, None)).await.results[0].outcome, Outcome::Held);
+        outputs.cluster.is_readable.store(true, Ordering::Relaxed);
+        tokio::time::timeout(HOUR, outputs.due()).await.expect("it is applied again");
+        assert!(outputs.apply(output(1, None)).await.results.is_empty());
+        tokio::time::timeout(HOUR, outputs.due()).await.expect_err("all is done");
+    }
 }

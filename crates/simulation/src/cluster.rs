@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use meshrelay_cluster::{ApplyError, ApplyMode, ApplyOutcome, Cluster, ClusterView, Surplus};
+use meshrelay_cluster::{ApplyError, ApplyFailure, ApplyMode, ApplyOutcome, Cluster, ClusterView, Surplus};
 use meshrelay_snapshot::{Name, Object, ObjectKey, Snapshot};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -80,6 +80,10 @@ impl Cluster for SimulatedCluster {
                 continue;
             }
             self.pause().await;
+            if let Err(error) = self.readable() {
+                outcome.failed.push(ApplyFailure { key: key.clone(), error });
+                continue;
+            }
             if let Some(before) = &before {
                 self.judge(key, before, Some(object));
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use meshrelay_snapshot::{Name, ObjectKey};
 
-use crate::fleet::{CLUSTERS, Code, MANAGEMENT, complete};
+use crate::fleet::{CLUSTERS, Code, MANAGEMENT, complete, is_registered};
 use crate::picture::{Codes, Content, picture};
 
 /// Most combinations of states that are looked at for one loss.
@@ -126,22 +126,28 @@ impl Oracle {
         };
         let names = || std::iter::once(MANAGEMENT).chain(CLUSTERS);
         let mut all: Vec<Codes> = vec![Codes::new()];
+        let since_management = since.get(MANAGEMENT).copied().unwrap_or_default();
         for name in names() {
             let states = &self.states[name];
             let first = since.get(name).copied().unwrap_or_default();
             // The newest first: most often it is the present that lacks it.
-            let mut choices: Vec<Code> = Vec::new();
+            let mut choices: Vec<Option<Code>> = Vec::new();
             for code in states[first..].iter().rev() {
-                if !choices.contains(code) {
-                    choices.push(*code);
+                if !choices.contains(&Some(*code)) {
+                    choices.push(Some(*code));
                 }
+            }
+            // What it would have given since it was registered cannot be in force yet.
+            let management = &self.states[MANAGEMENT][since_management..];
+            if name != MANAGEMENT && management.iter().any(|code| !is_registered(*code, name)) {
+                choices.push(None);
             }
             all = choices
                 .iter()
                 .flat_map(|code| {
                     all.iter().map(|codes| {
                         let mut codes = codes.clone();
-                        codes.insert(name.into(), *code);
+                        codes.extend(code.map(|code| (name.into(), code)));
                         codes
                     })
                 })

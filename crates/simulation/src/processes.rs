@@ -29,6 +29,10 @@ pub(crate) struct Machine {
     disk: Mutex<tempfile::TempDir>,
     /// Milliseconds.
     skew: Arc<AtomicI64>,
+    /// The most that it ever was.
+    highest: AtomicI64,
+    /// Less than this it may not be any more.
+    least: AtomicI64,
     context: Arc<Context>,
 }
 
@@ -46,14 +50,23 @@ fn disk() -> tempfile::TempDir {
 
 impl Machine {
     pub(crate) fn new(context: &Arc<Context>) -> Self {
-        let machine = Self { disk: Mutex::new(disk()), skew: Arc::default(), context: Arc::clone(context) };
+        let machine = Self {
+            disk: Mutex::new(disk()),
+            skew: Arc::default(),
+            highest: AtomicI64::new(i64::MIN),
+            least: AtomicI64::new(i64::MIN),
+            context: Arc::clone(context),
+        };
         machine.set_clock();
         machine
     }
 
-    /// Puts the clock right, or wrong by hours.
+    /// Puts the clock right, or wrong by hours. A machine that lost its disk knows from its clock alone which version of an
+    /// input it gave last, so that one does not go back.
     pub(crate) fn set_clock(&self) {
         let skew = if self.context.chance(0.5) { 0 } else { self.context.below(2 * SKEW) as i64 - SKEW as i64 };
+        let skew = skew.max(self.least.load(Ordering::Relaxed));
+        self.highest.fetch_max(skew, Ordering::Relaxed);
         self.skew.store(skew, Ordering::Relaxed);
     }
 
@@ -68,6 +81,8 @@ impl Machine {
 
     pub(crate) fn lose_disk(&self) {
         *self.disk.lock() = disk();
+        self.least.store(self.highest.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.set_clock();
     }
 
     fn folder(&self) -> std::path::PathBuf {

@@ -10,6 +10,9 @@ use tokio::time::Instant;
 use crate::oracle::Oracle;
 use crate::tests::Situations;
 
+/// Most that happens without any time passing.
+const MOST_AT_ONCE: u64 = 2_000;
+
 /// What everything in a simulation shares.
 pub(crate) struct Context {
     start: Instant,
@@ -22,6 +25,8 @@ pub(crate) struct Context {
 struct Trace {
     digest: blake3::Hasher,
     prints: bool,
+    /// When something happened last, and how often then.
+    busy: (Duration, u64),
     failure: Option<String>,
 }
 
@@ -30,7 +35,7 @@ impl Context {
         Self {
             start: Instant::now(),
             random: Mutex::new(StdRng::seed_from_u64(seed)),
-            trace: Mutex::new(Trace { digest: blake3::Hasher::new(), prints, failure: None }),
+            trace: Mutex::new(Trace { digest: blake3::Hasher::new(), prints, busy: Default::default(), failure: None }),
             oracle: Mutex::default(),
             situations: Mutex::default(),
         }
@@ -59,8 +64,15 @@ impl Context {
 
     /// Notes that something happened.
     pub(crate) fn note(&self, what: std::fmt::Arguments<'_>) {
-        let line = format!("{:9.3} {what}", self.now().as_secs_f64());
+        let now = self.now();
+        let line = format!("{:9.3} {what}", now.as_secs_f64());
         let mut trace = self.trace.lock();
+        trace.busy = if trace.busy.0 == now { (now, trace.busy.1 + 1) } else { (now, 0) };
+        if trace.busy.1 > MOST_AT_ONCE {
+            // The task that this ends is the one that goes round in circles.
+            drop(trace);
+            panic!("no time passes: {line}");
+        }
         trace.digest.update(line.as_bytes());
         trace.digest.update(b"\n");
         if trace.prints {
