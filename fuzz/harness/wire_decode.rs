@@ -68,7 +68,8 @@ pub(crate) fn run(data: &[u8]) -> Outcome {
                 match event {
                     Sent::Acknowledged { .. } => outcome.commits += 1,
                     Sent::Nacked { .. } => outcome.rejected += 1,
-                    Sent::Opened(_) | Sent::Given(_) | Sent::Withheld(_) | Sent::Report(_) => {}
+                    Sent::Opened(_) | Sent::Given(_) | Sent::PeerHoldsNothing | Sent::Withheld(_) | Sent::Report(_) => {
+                    }
                 }
             }
         }

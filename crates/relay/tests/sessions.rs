@@ -149,6 +149,35 @@ fn a_sender_without_a_target_says_nothing_and_takes_nothing_away() {
 }
 
 #[test]
+fn without_a_target_only_a_peer_that_holds_nothing_is_given_what_there_was() {
+    let (held, last) = (snapshot(&[("a", 10)]), snapshot(&[("b", 10)]));
+    let says_nothing = |pair: &Pair| pair.sent.iter().any(|event| matches!(event, Sent::PeerHoldsNothing));
+    let mut keeps = Pair::new(None, Some(Held::restored(Arc::clone(&held), 7)));
+    keeps.sender.set_fallback(START, Arc::clone(&last));
+    keeps.settle(|_| {});
+    assert_eq!((keeps.held(), keeps.kinds().len()), (&*held, 0));
+    assert!(!says_nothing(&keeps), "{:?}", keeps.sent);
+
+    for early in [true, false] {
+        let mut gets = Pair::new(None, None);
+        if early {
+            gets.sender.set_fallback(START, Arc::clone(&last));
+        }
+        gets.settle(|_| {});
+        assert!(says_nothing(&gets), "{:?}", gets.sent);
+        gets.sender.set_fallback(START, Arc::clone(&last));
+        gets.settle(|_| {});
+        assert_eq!((gets.held(), gets.kinds()), (&*last, vec![Some(TransferKind::Full)]));
+        // Once there is a target, it counts.
+        gets.sender.set_target(START, Arc::clone(&held));
+        gets.settle(|_| {});
+        gets.sender.set_fallback(START, Arc::clone(&last));
+        gets.settle(|_| {});
+        assert_eq!((gets.held(), gets.kinds().len()), (&*held, 2));
+    }
+}
+
+#[test]
 fn after_a_mismatch_the_buckets_travel_and_then_everything() {
     let (old, new) = (snapshot(&[("a", 10), ("b", 10)]), snapshot(&[("a", 20), ("b", 10)]));
     let held = || Some(Held::restored(Arc::clone(&old), 1));

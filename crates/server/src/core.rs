@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::hub::ServerHub;
 use crate::inputs::Inputs;
 use crate::registrar::ServerRegistrar;
-use crate::replicas::{self, Rebalancing, Replicas};
+use crate::replicas::{self, Rebalancing, Replicas, StoredOutputs};
 use crate::shared_memory::SharedMemory;
 use crate::sharing::Sharing;
 use crate::state_file::StateFile;
@@ -81,6 +81,7 @@ impl Core {
         let inputs = Inputs::new(Name::from(&settings.management_cluster), warm.clone()).with_clock(clock);
         let inputs = Arc::new(inputs);
         let rebalancing = store.as_ref().map(|_| Arc::new(Rebalancing::new(settings.rebalance.clone(), &replica)));
+        let stored_outputs = store.is_some().then(Arc::<StoredOutputs>::default);
         let shared_memory = store.is_some().then(Arc::<SharedMemory>::default);
         if let Some((store, memory)) = store.zip(shared_memory.clone()) {
             tasks.spawn(Sharing::new(store, Arc::clone(&inputs), memory, metrics.clone(), &*replica).run(stop));
@@ -94,6 +95,7 @@ impl Core {
             tls_mode: settings.tls_mode,
             pki: pki.clone(),
             rebalancing,
+            stored_outputs,
             warm_file: Mutex::new((warm_file, warm)),
         });
         let service = RelayService::new(
@@ -126,7 +128,7 @@ impl Core {
         let leader = match store.clone() {
             Some(store) => {
                 let replicas = Replicas { store, replica: replica.clone(), hub: Arc::clone(hub) };
-                replicas.start(&self.relay(), tasks, stop)
+                replicas.start(&self.relay(), &newest_reports, tasks, stop)
             }
             None => replicas::alone(hub),
         };

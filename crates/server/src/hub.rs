@@ -12,7 +12,7 @@ use crate::doubts::Doubts;
 use crate::inputs::Inputs;
 use crate::metrics::ReasonLabel;
 use crate::registrar::unknown_cluster;
-use crate::replicas::{Rebalancing, connected};
+use crate::replicas::{Rebalancing, StoredOutputs, connected};
 use crate::state_file::StateFile;
 use crate::warm::{self, WarmClusters};
 use crate::{ClusterStatus, HeldDeletions, Metrics, ServerStatus};
@@ -27,6 +27,8 @@ pub(crate) struct ServerHub {
     pub(crate) pki: Option<Arc<meshrelay_pki::registration::Registrar>>,
     /// Who is let in, where there are other replicas.
     pub(crate) rebalancing: Option<Arc<Rebalancing>>,
+    /// Outputs in the store, where there is one.
+    pub(crate) stored_outputs: Option<Arc<StoredOutputs>>,
     /// The file with the clusters that are warm, and what it says. Locked from the look at which are until it says so.
     pub(crate) warm_file: Mutex<(StateFile, WarmClusters)>,
 }
@@ -65,11 +67,22 @@ impl ServerHub {
                 }
             });
         }
+        if let Some(stored) = &self.stored_outputs {
+            stored.changed();
+        }
+    }
+
+    /// The output of a cluster, if there is one.
+    pub(crate) fn published(&self, cluster: &Name) -> Option<Arc<Snapshot>> {
+        self.outputs.lock().get(cluster)?.borrow().clone()
     }
 
     /// Forgets a cluster that is no longer registered.
     pub(crate) fn forget(&self, cluster: &Name) {
         self.outputs.lock().remove(cluster);
+        if let Some(stored) = &self.stored_outputs {
+            stored.forget(cluster);
+        }
         let label = Metrics::cluster(cluster);
         self.metrics.input_withheld.remove(&label);
         self.metrics.withheld.remove(&label);
@@ -190,6 +203,11 @@ impl Hub for ServerHub {
         self.output_of(cluster).subscribe()
     }
 
+    fn last_output(&self, cluster: &Name) -> watch::Receiver<Option<Arc<Snapshot>>> {
+        let stored = self.stored_outputs.as_ref().map(|stored| stored.last(cluster));
+        stored.unwrap_or_else(|| watch::Sender::default().subscribe())
+    }
+
     fn on_notice(&self, cluster: &Name, direction: Direction, notice: Notice) {
         let label = Metrics::cluster(cluster);
         let set = |status: &mut ClusterStatus, on| match direction {
@@ -204,6 +222,14 @@ impl Hub for ServerHub {
                     status.connected_at = Some(self.inputs.clock.now());
                     status.last_error.clear();
                 });
+                if let Some(stored) = &self.stored_outputs {
+                    stored.changed();
+                }
+            }
+            Notice::HoldsNothing => {
+                if let Some(stored) = &self.stored_outputs {
+                    stored.holds_nothing(cluster);
+                }
             }
             // Its successor is connected already.
             Notice::Disconnected(End::Superseded) => {}
@@ -252,6 +278,8 @@ impl Hub for ServerHub {
 
     fn on_refused(&self, cluster: &str, refusal: &Refusal) {
         self.metrics.refused(refusal);
-        self.update(&Name::from(cluster), |status| status.last_error = refusal.to_string());
+        if refusal.reason != RefusalReason::AtCapacity {
+            self.update(&Name::from(cluster), |status| status.last_error = refusal.to_string());
+        }
     }
 }

@@ -29,7 +29,7 @@ pub use doubts::SafeModeScope;
 pub use error::ServerError;
 pub use metrics::Metrics;
 pub use rebalance::RebalanceSettings;
-pub use replicas::{ReplicaState, ReplicaStatus, ReplicaStreams, StoreStatus};
+pub use replicas::{EarlierReports, ReplicaState, ReplicaStatus, ReplicaStreams, StoreStatus};
 pub use run::Server;
 pub use settings::Settings;
 pub use status::{ClusterStatus, HeldDeletions, ServerStatus};

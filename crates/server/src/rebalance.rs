@@ -142,10 +142,13 @@ impl Rebalance {
         self.others = None;
     }
 
-    /// The other replicas, if what is known of them is new and they have been the same ones for long enough.
-    fn settled(&self, now: Duration) -> Option<&BTreeMap<String, Other>> {
+    /// The other replicas, if what is known of them is new and they have been the same ones for long enough. `own` are the
+    /// agents here: a replica that says to have one of them has not spoken since that left it, and may be gone.
+    fn settled(&self, now: Duration, own: &BTreeSet<Name>) -> Option<&BTreeMap<String, Other>> {
         let others = self.others.as_ref()?;
-        let known = |other: &Other| other.said.translates && now < other.heard_at + FRESH;
+        let known = |other: &Other| {
+            other.said.translates && now < other.heard_at + FRESH && other.said.clusters.is_disjoint(own)
+        };
         let is_settled = self.settings.enabled
             && !others.is_empty()
             && now >= self.same_since + self.settings.settle.0
@@ -155,8 +158,8 @@ impl Rebalance {
 
     /// How agents are spread; `coming` is one that is on its way here.
     fn spread(others: &BTreeMap<String, Other>, own: &BTreeSet<Name>, coming: Option<&Name>) -> Spread {
-        // Who is here has left the others, whatever they said before.
-        let is_there = |name: &&Name| !own.contains(*name) && coming != Some(*name);
+        // Who comes has left the others, whatever they said before.
+        let is_there = |name: &&Name| coming != Some(*name);
         let counts: Vec<usize> =
             others.values().map(|other| other.said.clusters.iter().filter(is_there).count()).collect();
         let replicas = counts.len() + 1;
@@ -168,7 +171,7 @@ impl Rebalance {
 
     /// The agents to send away now; `own` are those that are connected.
     pub(crate) fn send_away(&mut self, now: Duration, own: &BTreeSet<Name>) -> Vec<Name> {
-        let Some(others) = self.settled(now) else { return Vec::new() };
+        let Some(others) = self.settled(now, own) else { return Vec::new() };
         if now < self.next_at {
             return Vec::new();
         }
@@ -202,7 +205,7 @@ impl Rebalance {
         cluster: &Name,
         source: Option<SocketAddr>,
     ) -> Result<(), String> {
-        let Some(others) = self.settled(now) else { return Ok(()) };
+        let Some(others) = self.settled(now, own) else { return Ok(()) };
         if own.contains(cluster) {
             return Ok(());
         }

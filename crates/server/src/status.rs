@@ -7,7 +7,7 @@ use meshrelay_snapshot::{ContentHash, Name};
 use meshrelay_translate::Stats;
 use serde::Serialize;
 
-use crate::replicas::{ReplicaStatus, StoreStatus};
+use crate::replicas::{EarlierReports, ReplicaStatus, StoreStatus};
 
 /// What the server can tell about itself and its clusters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -53,6 +53,8 @@ pub struct ServerStatus {
     pub problem_resources: usize,
     /// What was found about them, as text; the first [`ServerStatus::FINDINGS`].
     pub findings: Vec<String>,
+    /// What the store has of these from before this process's first translation; `None` after it.
+    pub earlier_reports: Option<EarlierReports>,
     /// Problems in the management cluster's manifests.
     pub problems: Vec<String>,
 }

@@ -26,7 +26,13 @@ struct Shared {
 impl Proxy {
     /// A line to that server.
     pub fn to(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind((server.ip(), 0)).unwrap();
+        Self::to_any(&[server])
+    }
+
+    /// Lines to these servers in turn, as a load balancer gives them; those that are down are left out.
+    pub fn to_any(servers: &[SocketAddr]) -> Self {
+        let listener = TcpListener::bind((servers[0].ip(), 0)).unwrap();
+        let mut servers = servers.to_vec();
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
         let shared = Arc::new(Shared {
@@ -43,8 +49,9 @@ impl Proxy {
                     std::thread::sleep(STEP);
                     continue;
                 };
-                // The server may be down: then the agent's connection ends here.
-                if let Ok(server) = TcpStream::connect(server) {
+                // All may be down: then the agent's connection ends here.
+                servers.rotate_left(1);
+                if let Some(server) = servers.iter().find_map(|server| TcpStream::connect(server).ok()) {
                     pass(agent.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&of_listener), true);
                     pass(server, agent, Arc::clone(&of_listener), false);
                 }

@@ -13,6 +13,7 @@ mod modes;
 mod monitoring;
 mod operations;
 mod prometheus;
+mod rebalancing;
 mod registration;
 mod replicas;
 mod restarts;

@@ -31,6 +31,12 @@ pub trait Hub: Send + Sync + 'static {
     /// The output for the cluster; `None` as long as there is nothing to say.
     fn outputs(&self, cluster: &Name) -> watch::Receiver<Option<Arc<Snapshot>>>;
 
+    /// What an agent that holds nothing ([`Notice::HoldsNothing`]) is given as long as there is no output: the last one, from
+    /// before this process. `None` as long as it is not known.
+    fn last_output(&self, _cluster: &Name) -> watch::Receiver<Option<Arc<Snapshot>>> {
+        watch::Sender::default().subscribe()
+    }
+
     /// Something happened on a stream that status, metrics and logs should show.
     fn on_notice(&self, cluster: &Name, direction: Direction, notice: Notice);
 
@@ -59,6 +65,8 @@ pub enum Notice {
         /// How it travelled; `None` if the agent held it already.
         kind: Option<TransferKind>,
     },
+    /// The agent holds no output at all.
+    HoldsNothing,
     /// Objects of the output that do not travel.
     Withheld(Arc<[Withheld]>),
     /// A transfer was refused, by the agent in a pull, by the server in a push.

@@ -148,7 +148,9 @@ impl<C: Connections> Reconnect<'_, C> {
     }
 
     fn ended<E>(&self, connection: &Connection, end: End, on_progress: &mut impl FnMut(Progress<E>)) {
-        if !connection.gone.is_cancelled() {
+        if !connection.gone.is_cancelled() && end.sends_away() {
+            tracing::info!(code = end.code(), %end, "the server sends the agent to another replica");
+        } else if !connection.gone.is_cancelled() {
             tracing::warn!(code = end.code(), %end, "the stream to the server ended");
         }
         // First, so that what it says about a certificate is known when the next connection is made.

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -179,7 +180,12 @@ impl<R: Registrar, H: Hub> RelayService<R, H> {
 
 impl<R: Registrar, H: Hub> Shared<R, H> {
     fn refuse(&self, cluster: &str, refusal: &Refusal) -> Status {
-        tracing::warn!(cluster, code = refusal.reason.code(), reason = %refusal.message, "refused a caller");
+        let (code, reason) = (refusal.reason.code(), &refusal.message);
+        if refusal.reason == RefusalReason::AtCapacity {
+            tracing::info!(cluster, code, reason, "sent a caller to another replica");
+        } else {
+            tracing::warn!(cluster, code, reason, "refused a caller");
+        }
         self.hub.on_refused(cluster, refusal);
         to_status(refusal)
     }
@@ -370,10 +376,13 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
         let base = self.streams.bases.lock().get(&cluster).cloned();
         let memory = Memory { base, ..Memory::default() };
         let mut sender = Sender::new(accepted.setup.clone(), target, memory);
+        let mut last = self.hub.last_output(&cluster);
+        last.mark_changed();
+        let (either, mut wanted) = watch::channel(None);
         let wires = Wires {
             incoming: &mut accepted.incoming,
             outgoing: &accepted.outgoing,
-            inputs: &mut outputs,
+            inputs: &mut wanted,
             control: &mut accepted.control,
             traffic: &self.streams.traffic,
             clock: self.clock,
@@ -388,6 +397,7 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
                     }
                     Notice::Acknowledged { version, digest, kind }
                 }
+                Sent::PeerHoldsNothing => Notice::HoldsNothing,
                 Sent::Withheld(withheld) => Notice::Withheld(withheld),
                 Sent::Nacked { reason, message } => {
                     tracing::warn!(%cluster, code = reason.code(), message, "the agent refused a transfer");
@@ -397,8 +407,45 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
             };
             self.hub.on_notice(&cluster, Direction::Pull, notice);
         };
-        let end = drive(&mut sender, wires, |sender, now, target| sender.set_target(now, target), on_event).await;
+        let feed = |sender: &mut Sender, now, wanted| match wanted {
+            Wanted::Output(output) => sender.set_target(now, output),
+            Wanted::Last(last) => sender.set_fallback(now, last),
+        };
+        let end = tokio::select! {
+            biased;
+            end = drive(&mut sender, wires, feed, on_event) => end,
+            never = follow(outputs, last, either) => match never {},
+        };
         self.finish(accepted, Direction::Pull, end);
+    }
+}
+
+/// What an agent is to hold.
+#[derive(Clone)]
+enum Wanted {
+    /// The output.
+    Output(Arc<Snapshot>),
+    /// The last one, while there is no other and it holds nothing.
+    Last(Arc<Snapshot>),
+}
+
+/// Makes one of two: the output as soon as there is one.
+async fn follow(
+    mut outputs: watch::Receiver<Option<Arc<Snapshot>>>,
+    mut last: watch::Receiver<Option<Arc<Snapshot>>>,
+    either: watch::Sender<Option<Wanted>>,
+) -> Infallible {
+    loop {
+        tokio::select! {
+            biased;
+            Ok(()) = outputs.changed() => if let Some(output) = outputs.borrow_and_update().clone() {
+                either.send_replace(Some(Wanted::Output(output)));
+            },
+            Ok(()) = last.changed() => if let (Some(last), None) = (&*last.borrow_and_update(), &*outputs.borrow()) {
+                either.send_replace(Some(Wanted::Last(Arc::clone(last))));
+            },
+            else => return std::future::pending().await,
+        }
     }
 }
 

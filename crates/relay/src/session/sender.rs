@@ -31,6 +31,8 @@ pub enum Sent {
         /// How it travelled; `None` if the peer held it already.
         kind: Option<TransferKind>,
     },
+    /// The peer said at the beginning that it holds nothing.
+    PeerHoldsNothing,
     /// The objects that do not travel with the newest version; sent whenever the list changes.
     Withheld(Arc<[Withheld]>),
     /// The peer did not accept a transfer; it is tried again in another way or after a while.
@@ -63,6 +65,8 @@ enum Peer {
 pub struct Sender {
     link: Link,
     target: Option<Arc<Snapshot>>,
+    /// What a peer that holds nothing is given as long as there is no target.
+    fallback: Option<Arc<Snapshot>>,
     outgoing: Option<Outgoing>,
     refused: RefusedObjects,
     /// What the peer was last known to hold, kept to make deltas from.
@@ -95,6 +99,7 @@ impl Sender {
         Self {
             link,
             target,
+            fallback: None,
             outgoing: None,
             refused: RefusedObjects::new(),
             base,
@@ -115,6 +120,12 @@ impl Sender {
     /// Replaces the snapshot that the peer is to hold. A transfer that is under way is finished first.
     pub fn set_target(&mut self, now: Duration, target: Arc<Snapshot>) {
         self.target = Some(target);
+        self.advance(now);
+    }
+
+    /// A snapshot for a peer that holds nothing, as long as there is no target. A peer that holds something keeps it.
+    pub fn set_fallback(&mut self, now: Duration, fallback: Arc<Snapshot>) {
+        self.fallback = Some(fallback);
         self.advance(now);
     }
 
@@ -143,6 +154,9 @@ impl Sender {
     /// Starts what there is to do, if nothing is under way.
     fn advance(&mut self, now: Duration) {
         let Some(peer) = self.link.peer() else { return };
+        if let (None, Peer::Holds(None, _)) = (&self.target, &self.peer) {
+            self.target = self.fallback.take();
+        }
         let (Some(target), None) = (&self.target, &self.transfer) else { return };
         if !self.outgoing.as_ref().is_some_and(|outgoing| outgoing.is_of(target)) {
             let limit = smaller(self.link.limits.object_bytes, peer.max_object_bytes);
@@ -273,7 +287,12 @@ impl Session for Sender {
         let Some(frame) = self.link.receive(now, frame) else { return };
         match (frame, &self.peer) {
             (Frame::Hello(hello), _) => self.events.push_back(Sent::Opened(hello)),
-            (Frame::Held(held), Peer::Unknown(_)) => self.take_held(&held),
+            (Frame::Held(held), Peer::Unknown(_)) => {
+                self.take_held(&held);
+                if let Peer::Holds(None, _) = self.peer {
+                    self.events.push_back(Sent::PeerHoldsNothing);
+                }
+            }
             (Frame::Buckets(buckets), Peer::Asked(held, _)) => self.peer = Peer::Holds(Some(*held), Some(buckets)),
             (Frame::Ack(ack), _) => self.take_ack(&ack),
             (Frame::Nack(nack), _) => self.take_nack(now, nack),

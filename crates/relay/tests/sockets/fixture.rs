@@ -56,6 +56,7 @@ pub(crate) struct TestHub {
     pub(crate) token: Mutex<Option<String>>,
     pub(crate) inputs: watch::Sender<BTreeMap<Name, Held>>,
     pub(crate) outputs: Mutex<BTreeMap<Name, watch::Sender<Option<Arc<Snapshot>>>>>,
+    pub(crate) last: watch::Sender<Option<Arc<Snapshot>>>,
     pub(crate) notices: watch::Sender<Vec<(Name, Direction, Notice)>>,
     pub(crate) refusals: watch::Sender<Vec<(String, Refusal)>>,
 }
@@ -67,6 +68,7 @@ impl TestHub {
             token: Mutex::default(),
             inputs: watch::Sender::default(),
             outputs: Mutex::default(),
+            last: watch::Sender::default(),
             notices: watch::Sender::default(),
             refusals: watch::Sender::default(),
         })
@@ -135,6 +137,10 @@ impl Hub for TestHub {
 
     fn outputs(&self, cluster: &Name) -> watch::Receiver<Option<Arc<Snapshot>>> {
         self.output(cluster).subscribe()
+    }
+
+    fn last_output(&self, _cluster: &Name) -> watch::Receiver<Option<Arc<Snapshot>>> {
+        self.last.subscribe()
     }
 
     fn on_notice(&self, cluster: &Name, direction: Direction, notice: Notice) {

@@ -202,3 +202,45 @@ async fn a_server_that_lost_everything_gets_it_again_and_an_agent_keeps_what_it_
     patient("a pull", async { tokio::join!(pull, checks) }).await;
     assert_eq!(held.unwrap().visible(), &output);
 }
+
+#[tokio::test]
+async fn as_long_as_there_is_no_output_an_agent_that_holds_nothing_gets_the_last_one() {
+    let server = serve(settings()).await;
+    let (last, output) = (Arc::new(snapshot(20, 100)), changed(&snapshot(20, 100), 3, 100, 9));
+    for (cluster, before) in [("east", None), ("west", Some(Held::restored(Arc::new(snapshot(5, 100)), 5)))] {
+        server.hub.last.send_replace(None);
+        let (agent, mut held, stop) = (client(cluster, "one"), before.clone(), CancellationToken::new());
+        let (_reports, mut reports) = watch::channel(None);
+        let committed = watch::Sender::new(Vec::new());
+        let mut commits = committed.subscribe();
+        let on_event = |event| {
+            if let Received::Committed(held) = event {
+                let held: Held = held;
+                committed.send_modify(|all| all.push(Arc::clone(held.visible())));
+            }
+        };
+        let pull = agent.pull(channel(server.address), &mut held, &mut reports, &stop, on_event);
+        let checks = async {
+            let is_ours = |name: &meshrelay_snapshot::Name, way| name.as_str() == cluster && way == Direction::Pull;
+            let said = |name: &_, way, notice: &Notice| is_ours(name, way) && matches!(notice, Notice::HoldsNothing);
+            let connected =
+                |name: &_, way, notice: &Notice| is_ours(name, way) && matches!(notice, Notice::Connected { .. });
+            if before.is_none() {
+                server.hub.wait_notice("an agent that holds nothing", said).await;
+                server.hub.last.send_replace(Some(Arc::clone(&last)));
+                patient("the last output", commits.wait_for(|all| !all.is_empty())).await.unwrap();
+            } else {
+                server.hub.wait_notice("the agent", connected).await;
+                server.hub.last.send_replace(Some(Arc::clone(&last)));
+            }
+            server.hub.output(cluster).send_replace(Some(Arc::clone(&output)));
+            patient("the output", commits.wait_for(|all| all.last() == Some(&output))).await.unwrap();
+            stop.cancel();
+        };
+        patient("a pull", async { tokio::join!(pull, checks) }).await;
+        let all = committed.borrow().clone();
+        let expected =
+            if before.is_none() { vec![Arc::clone(&last), Arc::clone(&output)] } else { vec![output.clone()] };
+        assert_eq!(all, expected, "{cluster}");
+    }
+}

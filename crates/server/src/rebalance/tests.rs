@@ -72,6 +72,11 @@ fn nobody_is_moved_while_it_is_not_known_who_is_where() {
     away.heard(at(62), said(62, &empty));
     assert_eq!(away.send_away(at(62), &own).len(), 0, "and has only just come back");
 
+    let mut stale = settled(&[("b", [own.first().unwrap().clone()].into())]);
+    assert_eq!(stale.send_away(at(60), &own).len(), 0, "it says to have one that is here: it may have died");
+    stale.heard(at(61), said(61, &empty));
+    assert_eq!(stale.send_away(at(61), &own).len(), 1);
+
     let mut halted = said(61, &empty);
     halted.values_mut().for_each(|said| said.translates = false);
     let mut one = settled(&empty);
@@ -125,6 +130,8 @@ fn an_agent_that_came_back_is_left_alone_longer_each_time() {
 /// Replicas behind a balancer that gives each connection to any of them, in steps of a second.
 struct World {
     replicas: Vec<Option<Replica>>,
+    /// What those that died said last, and until when the store tells it.
+    ghosts: BTreeMap<usize, (u64, Said)>,
     /// Agents that connect at that second.
     coming: Vec<(u64, Name)>,
     random: StdRng,
@@ -146,8 +153,16 @@ struct Replica {
 impl World {
     fn new(at_first: &[usize], count: usize, seed: u64) -> Self {
         let random = StdRng::seed_from_u64(seed);
-        let mut world =
-            Self { replicas: Vec::new(), coming: Vec::new(), random, second: 0, sent: 0, refused: 0, ports: 1 };
+        let mut world = Self {
+            replicas: Vec::new(),
+            ghosts: BTreeMap::new(),
+            coming: Vec::new(),
+            random,
+            second: 0,
+            sent: 0,
+            refused: 0,
+            ports: 1,
+        };
         for index in 0..count {
             let is_here = |(_, place): &(usize, &usize)| **place % count == index;
             let own = at_first.iter().enumerate().filter(is_here).map(|(number, _)| format!("c{number}").into());
@@ -172,11 +187,10 @@ impl World {
         let now = at(self.second);
         let time = Timestamp::from_second(self.second.try_into().unwrap()).unwrap();
         for index in 0..self.replicas.len() {
-            let said: BTreeMap<String, Said> = self
-                .alive()
-                .filter(|(other, _)| *other != index)
-                .map(|(other, replica)| (other.to_string(), replica.said.clone()))
-                .collect();
+            let ghosts = self.ghosts.iter().filter(|(_, (until, _))| self.second < *until);
+            let ghosts = ghosts.map(|(other, (_, said))| (other.to_string(), said.clone()));
+            let others = self.alive().filter(|(other, _)| *other != index);
+            let said = others.map(|(other, replica)| (other.to_string(), replica.said.clone())).chain(ghosts).collect();
             let Some(replica) = &mut self.replicas[index] else { continue };
             if self.second % 3 == replica.phase {
                 replica.said = Said { at: time, clusters: replica.own.clone(), translates: true };
@@ -206,6 +220,13 @@ impl World {
                 self.coming.push((self.second + self.random.random_range(1..3), name));
             }
         }
+    }
+
+    /// Kills a replica; what it said is told for a while, and its agents connect again.
+    fn die(&mut self, index: usize) {
+        let Replica { own, said, .. } = self.replicas[index].take().unwrap();
+        self.ghosts.insert(index, (self.second + 9, said));
+        self.coming.extend(own.into_iter().map(|name| (self.second + 1, name)));
     }
 
     fn run(&mut self, seconds: u64) {
@@ -261,12 +282,10 @@ proptest! {
         let mut world = World::new(&places, count, seed);
         world.run(120);
         prop_assert_eq!(world.sent, 0, "they are spread");
-        let dead = world.replicas[0].take().unwrap();
-        let second = world.second + 1;
-        world.coming.extend(dead.own.into_iter().map(|name| (second, name)));
+        world.die(0);
         world.run(20);
         prop_assert_eq!(world.counts().iter().sum::<usize>(), agents, "all are in within a few tries");
-        prop_assert_eq!(world.refused, 0, "nobody is turned away from what is left");
+        prop_assert_eq!((world.refused, world.sent), (0, 0), "nobody is turned away from what is left, nor sent to the dead");
         world.run(300);
         prop_assert!(world.is_balanced(agents), "{:?}", world.counts());
         let back = world.start(BTreeSet::new());

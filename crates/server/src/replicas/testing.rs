@@ -44,6 +44,7 @@ pub(crate) fn hub(folder: &Path) -> Arc<ServerHub> {
         tls_mode: TlsMode::Insecure,
         pki: None,
         rebalancing: None,
+        stored_outputs: Some(Arc::default()),
         warm_file: Mutex::new((StateFile::new(folder, "warm.json"), WarmClusters::new())),
     })
 }

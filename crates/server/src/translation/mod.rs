@@ -187,5 +187,6 @@ fn observe(hub: &ServerHub, metrics: &Metrics, translation: &Translation, begun:
         status.translations += 1;
         status.problem_resources = problem_resources;
         status.findings = findings;
+        status.earlier_reports = None;
     });
 }

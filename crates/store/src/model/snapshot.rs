@@ -8,13 +8,15 @@ use serde_json::Value;
 
 use crate::StoreError;
 
-/// Which of a cluster's two snapshots.
+/// Which of a cluster's snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// What its agent pushed.
     Input,
     /// What its agent is to apply.
     Output,
+    /// What translation says about its resources, one object for each.
+    Reports,
 }
 
 impl Role {
@@ -22,6 +24,7 @@ impl Role {
         match self {
             Self::Input => "input",
             Self::Output => "output",
+            Self::Reports => "reports",
         }
     }
 }
@@ -29,7 +32,7 @@ impl Role {
 /// Names one snapshot of a plane; written `input:cluster1`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SnapshotId {
-    /// Input or output.
+    /// Which of the cluster's.
     pub role: Role,
     /// The cluster that it is of.
     pub cluster: Name,
@@ -45,6 +48,11 @@ impl SnapshotId {
     pub fn output(cluster: impl Into<Name>) -> Self {
         Self { role: Role::Output, cluster: cluster.into() }
     }
+
+    /// The reports on resources of a cluster.
+    pub fn reports(cluster: impl Into<Name>) -> Self {
+        Self { role: Role::Reports, cluster: cluster.into() }
+    }
 }
 
 impl fmt::Display for SnapshotId {
@@ -55,7 +63,7 @@ impl fmt::Display for SnapshotId {
 
 /// A text that names no snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected input:CLUSTER or output:CLUSTER, found {0:?}")]
+#[error("expected input:CLUSTER, output:CLUSTER or reports:CLUSTER, found {0:?}")]
 pub struct ParseIdError(String);
 
 impl FromStr for SnapshotId {
@@ -65,6 +73,7 @@ impl FromStr for SnapshotId {
         match text.split_once(':') {
             Some(("input", cluster)) if !cluster.is_empty() => Ok(Self::input(cluster)),
             Some(("output", cluster)) if !cluster.is_empty() => Ok(Self::output(cluster)),
+            Some(("reports", cluster)) if !cluster.is_empty() => Ok(Self::reports(cluster)),
             _ => Err(ParseIdError(text.to_owned())),
         }
     }
@@ -180,7 +189,7 @@ mod tests {
 
     #[test]
     fn an_id_is_read_as_it_was_written() {
-        for id in [SnapshotId::input("cluster1"), SnapshotId::output("a:b")] {
+        for id in [SnapshotId::input("cluster1"), SnapshotId::output("a:b"), SnapshotId::reports("mgmt")] {
             assert_eq!(id.to_string().parse(), Ok(id));
         }
         for text in ["", "input", "input:", "other:a"] {

@@ -61,6 +61,7 @@ macro_rules! cases {
             snapshots_of_all_shapes_replace_each_other
             a_removed_snapshot_leaves_nothing
             a_secret_is_refused_by_name
+            snapshots_of_one_cluster_do_not_touch_each_other
             a_document_is_written_only_over_what_was_expected
             documents_can_have_any_name_and_be_large
             counters_in_one_document_lose_no_count

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
 use meshrelay_snapshot::{Object, Snapshot};
-use meshrelay_store::{SnapshotId, Stored, Written};
+use meshrelay_store::{Changes, Cursor, SnapshotId, Stored, Subject, Written};
 use serde_json::json;
 
-use super::Plane;
+use super::{DEADLINE, Plane};
 use crate::sample;
 
 pub(crate) async fn a_snapshot_comes_back_as_it_was_put(plane: &Plane) {
@@ -127,4 +127,26 @@ pub(crate) async fn a_secret_is_refused_by_name(plane: &Plane) {
     snapshot.remove(Object::from_value(&secret).unwrap().key());
     snapshot.insert(Arc::new(Object::from_value(&other).unwrap()));
     assert_eq!(plane.one.put(&id, &sample::stored(1, &Arc::new(snapshot), "a")).await.unwrap(), Written::Stored);
+}
+
+pub(crate) async fn snapshots_of_one_cluster_do_not_touch_each_other(plane: &Plane) {
+    let ids = [SnapshotId::input("cluster1"), SnapshotId::output("cluster1"), SnapshotId::reports("cluster1")];
+    let Changes::CatchUp { cursor } = plane.two.changes(&Cursor::default(), DEADLINE).await.unwrap() else {
+        panic!("a new cursor begins with catching up")
+    };
+    for (id, version) in ids.iter().zip(1..) {
+        assert_eq!(plane.one.put(id, &sample::version(version, &id.to_string())).await.unwrap(), Written::Stored);
+    }
+    let Changes::News { changed, .. } = plane.two.changes(&cursor, DEADLINE).await.unwrap() else {
+        panic!("nothing was lost")
+    };
+    let told = ids.iter().zip(1..).map(|(id, version)| (Subject::Snapshot(id.clone()), Some(version)));
+    assert_eq!(changed, told.collect());
+    assert_eq!(plane.two.heads().await.unwrap().keys().cloned().collect::<Vec<_>>(), ids);
+    for (id, version) in ids.iter().zip(1..) {
+        let loaded = plane.two.load(id, None).await.unwrap().unwrap();
+        assert_eq!(loaded.digest(), sample::version(version, &id.to_string()).digest());
+    }
+    assert!(plane.two.remove(&ids[1]).await.unwrap());
+    assert_eq!(plane.one.heads().await.unwrap().keys().collect::<Vec<_>>(), [&ids[0], &ids[2]]);
 }
