@@ -45,8 +45,9 @@ impl SimulatedCluster {
 
     /// Each step takes its time now and then, and the agent may die meanwhile.
     async fn pause(&self) {
-        if self.context.chance(0.15) {
-            tokio::time::sleep(Duration::from_millis(1) + self.context.millis(30)).await;
+        let fate = self.context.fate(self.name.as_bytes().iter().map(|byte| u64::from(*byte)).sum());
+        if fate.percent(15) {
+            tokio::time::sleep(Duration::from_millis(1) + fate.millis(30)).await;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -51,6 +51,8 @@ pub(crate) struct Network {
 struct Line {
     agent: usize,
     server: usize,
+    /// Tells the connections of an agent apart.
+    number: u64,
     /// What is written vanishes.
     is_dead: AtomicBool,
     /// Each side, once it sees the end.
@@ -114,6 +116,7 @@ impl Network {
 
     fn cut(&self, which: impl Fn(&Line) -> bool, notices: impl Fn() -> Notices) {
         let mut connections = self.connections.lock();
+        connections.sort_by_key(|line| (line.agent, line.server, line.number));
         for line in connections.iter().filter(|line| which(line)) {
             line.is_dead.store(true, Ordering::Relaxed);
             let (agent, server) = notices();
@@ -144,6 +147,7 @@ pub(crate) struct Dialer {
     pub(crate) network: Arc<Network>,
     pub(crate) agent: usize,
     pub(crate) servers: usize,
+    pub(crate) connections: AtomicU64,
 }
 
 const BALANCER: u8 = 200;
@@ -176,7 +180,11 @@ impl Dial for Dialer {
             let at = v4.ip().octets()[3];
             let server = if at == BALANCER {
                 let up: Vec<usize> = network.servers.lock().keys().copied().collect();
-                context.pick(&up).ok_or("no server is up")?
+                let fate = context.fate(self.agent as u64);
+                if up.is_empty() {
+                    return Err("no server is up".to_owned());
+                }
+                up[fate.below(up.len() as u64) as usize]
             } else {
                 usize::from(at)
             };
@@ -185,13 +193,15 @@ impl Dial for Dialer {
                 return Err("no answer".to_owned());
             }
             let inner = network.servers.lock().get(&server).cloned().ok_or("connection refused")?;
+            let fate = context.fate(100 + self.agent as u64);
             let line = Arc::new(Line {
                 agent: self.agent,
                 server,
+                number: self.connections.fetch_add(1, Ordering::Relaxed),
                 is_dead: AtomicBool::new(false),
                 agent_sees: CancellationToken::new(),
                 server_sees: CancellationToken::new(),
-                latency: if context.chance(0.1) { 1_500 } else { 12 },
+                latency: if fate.percent(10) { 1_500 } else { 12 },
             });
             network.connections.lock().push(Arc::clone(&line));
             note!(context, "agent {} connected to server {server}", self.agent);
@@ -244,11 +254,13 @@ impl Transport for Wire {
         async move {
             let (up, arriving) = mpsc::channel(ROOM);
             let sees = line.server_sees.clone();
-            tokio::spawn(carry(ReceiverStream::new(frames), up, None, Arc::clone(&line), sees, Arc::clone(&context)));
+            let of = 10_000 + 1_000 * line.agent as u64 + 100 * (line.number % 10) + 10 * direction as u64;
+            let frames = ReceiverStream::new(frames);
+            tokio::spawn(carry(frames, up, None, Arc::clone(&line), sees, (Arc::clone(&context), of)));
             let stream = line.answer(inner.open(direction, call, arriving)).await?;
             let (down, arrived) = mpsc::channel(ROOM);
             let sees = line.agent_sees.clone();
-            tokio::spawn(carry(stream, down, Some(Err(lost())), line, sees, context));
+            tokio::spawn(carry(stream, down, Some(Err(lost())), line, sees, (context, of + 1)));
             Ok(ReceiverStream::new(arrived).boxed())
         }
         .boxed()
@@ -267,13 +279,14 @@ async fn carry<T>(
     last: Option<T>,
     line: Arc<Line>,
     sees: CancellationToken,
-    context: Arc<Context>,
+    (context, of): (Arc<Context>, u64),
 ) {
     let is_dead = || line.is_dead.load(Ordering::Relaxed);
     let carried = async {
         while let Some(frame) = from.next().await {
-            if context.chance(0.3) {
-                tokio::time::sleep(context.millis(line.latency)).await;
+            let fate = context.fate(of);
+            if fate.percent(30) {
+                tokio::time::sleep(fate.millis(line.latency)).await;
             }
             if !is_dead() && to.send(frame).await.is_err() {
                 return;

@@ -94,7 +94,7 @@ impl Oracle {
             if after.is_some() && self.was_unreadable(cluster, before, &since) {
                 continue;
             }
-            if !self.was_not_wanted(cluster, key, &entry, &since) {
+            if !self.was_not_wanted(cluster, key, &entry, &since, before) {
                 let what = entry.as_ref().map_or_else(|| "is gone".to_owned(), |entry| format!("has lost {entry}"));
                 let now = self.codes();
                 return Err(format!(
@@ -119,7 +119,14 @@ impl Oracle {
     }
 
     /// Whether the object, or the entry of it, is missing in some complete picture of states since these.
-    fn was_not_wanted(&self, cluster: &Name, key: &ObjectKey, entry: &Option<String>, since: &Basis) -> bool {
+    fn was_not_wanted(
+        &self,
+        cluster: &Name,
+        key: &ObjectKey,
+        entry: &Option<String>,
+        since: &Basis,
+        before: &Content,
+    ) -> bool {
         let is_missing = |codes: &Codes| match picture(codes).get(cluster).and_then(|objects| objects.get(key)) {
             None => true,
             Some(content) => entry.as_ref().is_some_and(|entry| !content.entries.contains(entry)),
@@ -139,7 +146,14 @@ impl Oracle {
             }
             // What it would have given since it was registered cannot be in force yet.
             let management = &self.states[MANAGEMENT][since_management..];
-            if name != MANAGEMENT && management.iter().any(|code| !is_registered(*code, name)) {
+            let was_unregistered = || management.iter().any(|code| !is_registered(*code, name));
+            // Nothing of it was known when the object was made, so the object does not name it.
+            let was_unknown = || {
+                !before.depends_on.contains(name)
+                    && cluster != name
+                    && states[first..].iter().any(|code| complete(name, *code) != *code)
+            };
+            if name != MANAGEMENT && (was_unregistered() || was_unknown()) {
                 choices.push(None);
             }
             all = choices

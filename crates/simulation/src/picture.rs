@@ -101,7 +101,7 @@ fn input(cluster: &Name, code: Code) -> Arc<Snapshot> {
 /// What an object says, apart from virtual addresses, which depend on what was there before, and what it depends on.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Content {
-    /// Each thing that stands in a list, with its place: what can be less than it was.
+    /// Hosts, endpoints, destinations and identities, with their places: what can be less than it was.
     pub(crate) entries: BTreeSet<String>,
     pub(crate) spec: Value,
     /// The clusters that it depends on.
@@ -126,13 +126,18 @@ pub(crate) fn content(object: &Object) -> Arc<Content> {
     })
 }
 
+/// Ends of the places of what traffic finds its way by.
+const COUNTS: [&str; 4] = [".address", ".host", ".hosts[]", ".subjectAltNames[]"];
+
 fn collect(value: &Value, place: &str, in_list: bool, into: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
             fields.iter().for_each(|(name, value)| collect(value, &format!("{place}.{name}"), in_list, into));
         }
         Value::Array(values) => values.iter().for_each(|value| collect(value, &format!("{place}[]"), true, into)),
-        leaf if in_list => drop(into.insert(format!("{place}={leaf}"))),
+        leaf if in_list && COUNTS.iter().any(|field| place.ends_with(field)) => {
+            drop(into.insert(format!("{place}={leaf}")))
+        }
         _ => {}
     }
 }

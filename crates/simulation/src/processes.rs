@@ -104,13 +104,16 @@ pub(crate) struct Setup {
 pub(crate) struct Server {
     pub(crate) index: usize,
     pub(crate) machine: Machine,
+    /// What it sees of the management cluster.
+    pub(crate) views: watch::Sender<Arc<ClusterView>>,
     process: Option<(meshrelay_server::Core, CancellationToken)>,
     starts: u64,
 }
 
 impl Server {
     pub(crate) fn new(index: usize, context: &Arc<Context>) -> Self {
-        Self { index, machine: Machine::new(context), process: None, starts: 0 }
+        let views = watch::Sender::new(Arc::default());
+        Self { index, machine: Machine::new(context), views, process: None, starts: 0 }
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -121,7 +124,7 @@ impl Server {
         &mut self,
         setup: &Setup,
         store: Option<Arc<dyn SnapshotStore>>,
-        views: &watch::Sender<Arc<ClusterView>>,
+        view: Arc<ClusterView>,
         network: &Network,
     ) {
         if self.is_up() {
@@ -157,7 +160,8 @@ impl Server {
             ..meshrelay_server::Surroundings::default()
         };
         let core = meshrelay_server::Core::new(settings, surroundings, None).unwrap();
-        core.run(views.subscribe()).unwrap();
+        self.views.send_replace(view);
+        core.run(self.views.subscribe()).unwrap();
         network.serve(index, core.transport());
         self.process = Some((core, stop));
     }
@@ -236,7 +240,12 @@ impl Agent {
             token: None,
         };
         let client = Arc::new(Client::new(identity, Limits::default(), Timing::default()));
-        let dial = Arc::new(Dialer { network: Arc::clone(network), agent: self.index, servers: setup.servers });
+        let dial = Arc::new(Dialer {
+            network: Arc::clone(network),
+            agent: self.index,
+            servers: setup.servers,
+            connections: Default::default(),
+        });
         let cluster = Arc::clone(&self.cluster);
         tasks.spawn(async move { core.run(&settings, cluster, client, dial).await });
         self.process = Some((tasks, stop, status));

@@ -12,7 +12,8 @@ use meshrelay_store::{
 };
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::trace::{Context, note};
 
@@ -39,9 +40,13 @@ pub(crate) struct SharedStore {
     inner: Mutex<MemoryStore>,
     copies: Mutex<VecDeque<MemoryStore>>,
     fault: Mutex<StoreFault>,
-    health: watch::Sender<Health>,
+    health: Mutex<Health>,
+    /// One channel for each who follows: in the order in which they began, which a shared one does not keep.
+    followers: Mutex<Vec<watch::Sender<Health>>>,
+    /// Something was written.
+    news: Notify,
     /// How often it became another store.
-    replaced: watch::Sender<u64>,
+    replaced: Mutex<u64>,
 }
 
 impl std::fmt::Debug for SharedStore {
@@ -60,8 +65,10 @@ impl SharedStore {
             inner: Mutex::new(inner),
             copies: Mutex::default(),
             fault: Mutex::default(),
-            health: watch::Sender::new(health),
-            replaced: watch::Sender::new(0),
+            health: Mutex::new(health),
+            followers: Mutex::default(),
+            news: Notify::new(),
+            replaced: Mutex::default(),
         }
     }
 
@@ -72,7 +79,12 @@ impl SharedStore {
         if fault == StoreFault::Away {
             health.reach = Reach::Away { since: Timestamp::UNIX_EPOCH, error: away() };
         }
-        self.health.send_replace(health);
+        self.tell(health);
+    }
+
+    fn tell(&self, health: Health) {
+        *self.health.lock() = health.clone();
+        self.followers.lock().retain(|follower| follower.send(health.clone()).is_ok());
     }
 
     /// Keeps a copy to go back to.
@@ -103,13 +115,14 @@ impl SharedStore {
     }
 
     fn replace(&self, by: &MemoryStore) {
-        let epoch = *self.replaced.borrow() + 1;
+        let epoch = *self.replaced.lock() + 1;
         let new = by.copy(&format!("epoch-{epoch}"));
         let health = new.health().borrow().clone();
         *self.inner.lock() = new;
-        self.replaced.send_replace(epoch);
+        *self.replaced.lock() = epoch;
+        self.news.notify_waiters();
         if *self.fault.lock() != StoreFault::Away {
-            self.health.send_replace(health);
+            self.tell(health);
         }
     }
 
@@ -118,21 +131,22 @@ impl SharedStore {
         call: impl for<'s> FnOnce(&'s MemoryStore) -> Answer<'s, T> + Send + 'a,
     ) -> Answer<'a, T> {
         async move {
-            let fault = *self.fault.lock();
+            let (fault, fate) = (*self.fault.lock(), self.context.fate(1_000));
             match fault {
                 StoreFault::None => {}
                 StoreFault::Away => {
-                    let wait = if self.context.chance(0.5) { TIMEOUT } else { Duration::from_millis(1) };
+                    let wait = if fate.percent(50) { TIMEOUT } else { Duration::from_millis(1) };
                     tokio::time::sleep(wait).await;
                     return Err(away());
                 }
-                StoreFault::Slow => tokio::time::sleep(self.context.millis(2_500)).await,
-                StoreFault::Flaky if self.context.chance(0.3) => return Err(away()),
+                StoreFault::Slow => tokio::time::sleep(fate.millis(2_500)).await,
+                StoreFault::Flaky if fate.percent(30) => return Err(away()),
                 StoreFault::Flaky => {}
             }
             let inner = self.inner.lock().clone();
             let done = call(&inner).await;
-            if fault == StoreFault::Flaky && self.context.chance(0.3) {
+            self.news.notify_waiters();
+            if fault == StoreFault::Flaky && self.context.fate(1_001).percent(30) {
                 return Err(away());
             }
             done
@@ -236,21 +250,35 @@ impl SnapshotStore for SharedStore {
     }
 
     fn changes<'a>(&'a self, after: &'a Cursor, wait: Duration) -> Answer<'a, Changes> {
-        let (after, mut replaced) = (after.clone(), self.replaced.subscribe());
-        self.call(move |store| {
-            let store = store.clone();
-            async move {
-                tokio::select! {
-                    biased;
-                    _ = replaced.changed() => Err(away()),
-                    changes = store.changes(&after, wait) => changes,
+        async move {
+            let (end, epoch) = (Instant::now() + wait, *self.replaced.lock());
+            loop {
+                let news = self.news.notified();
+                let fault = *self.fault.lock();
+                if fault == StoreFault::Away || epoch != *self.replaced.lock() {
+                    if fault == StoreFault::Away {
+                        tokio::time::sleep(TIMEOUT).await;
+                    }
+                    return Err(away());
+                }
+                let inner = self.inner.lock().clone();
+                let found = inner.changes(after, Duration::ZERO).await?;
+                let is_news = !matches!(&found, Changes::News { changed, .. } if changed.is_empty());
+                if is_news || tokio::time::timeout_at(end, news).await.is_err() {
+                    return if fault == StoreFault::Flaky && self.context.fate(1_002).percent(30) {
+                        Err(away())
+                    } else {
+                        Ok(found)
+                    };
                 }
             }
-            .boxed()
-        })
+        }
+        .boxed()
     }
 
     fn health(&self) -> watch::Receiver<Health> {
-        self.health.subscribe()
+        let (follower, health) = watch::channel(self.health.lock().clone());
+        self.followers.lock().push(follower);
+        health
     }
 }

@@ -7,7 +7,6 @@ use meshrelay_agent::DeleteBrake;
 use meshrelay_cluster::ClusterView;
 use meshrelay_server::SafeModeScope;
 use meshrelay_store::SnapshotStore;
-use tokio::sync::watch;
 
 use crate::fleet::{self, CLUSTERS, Code, MANAGEMENT};
 use crate::network::{Network, Notices, Topology};
@@ -27,7 +26,7 @@ pub(crate) struct World {
     setup: Setup,
     store: Option<Arc<SharedStore>>,
     network: Arc<Network>,
-    management: watch::Sender<Arc<ClusterView>>,
+    management: Arc<ClusterView>,
     servers: Vec<Server>,
     agents: Vec<Agent>,
     /// What starts again, and when.
@@ -46,15 +45,15 @@ impl World {
         let servers = 2 + context.below(2) as usize;
         // Replicas share a store; planes that are listed may be on their own.
         let store = topology != Topology::List || context.chance(0.6);
-        let off = |layer| defect == Some(Defect::OldBehaviour) || defect == Some(layer);
+        let is_old = defect == Some(Defect::OldBehaviour);
         let setup = Setup {
             servers,
             safe_mode: context.chance(0.3),
             window: context.pick(&[180, 180, 30]).unwrap(),
             scope: context.pick(&[SafeModeScope::Fleet, SafeModeScope::Dependents]).unwrap(),
-            takeover_window: if off(Defect::NoTakeoverWindow) { 0 } else { context.pick(&[180, 60]).unwrap() },
+            takeover_window: if is_old { 0 } else { context.pick(&[180, 60]).unwrap() },
             brake: DeleteBrake {
-                enabled: !off(Defect::NoBrake),
+                enabled: !is_old,
                 min_objects: context.pick(&[10, 4]).unwrap(),
                 ..DeleteBrake::default()
             },
@@ -64,12 +63,12 @@ impl World {
             let number = context.oracle.lock().state(cluster, code);
             fleet::view(cluster, code, number, true)
         };
-        let waits = if off(Defect::NobodyIsWaitedFor) { fleet::SKIP_WARMING } else { 0 };
+        let waits = if is_old || defect == Some(Defect::NobodyIsWaitedFor) { fleet::SKIP_WARMING } else { 0 };
         Self {
             defect,
             store: store.then(|| Arc::new(SharedStore::new(context))),
             network: Arc::new(Network::new(context, topology)),
-            management: watch::Sender::new(view(MANAGEMENT, waits)),
+            management: view(MANAGEMENT, waits),
             servers: (0..servers).map(|index| Server::new(index, context)).collect(),
             agents: (0..CLUSTERS.len()).map(|index| Agent::new(index, context, view(CLUSTERS[index], 0))).collect(),
             due: Vec::new(),
@@ -107,7 +106,7 @@ impl World {
         match process {
             Process::Server(at) => {
                 let store = self.store.clone().map(|store| store as Arc<dyn SnapshotStore>);
-                self.servers[at].start(&self.setup, store, &self.management, &self.network);
+                self.servers[at].start(&self.setup, store, Arc::clone(&self.management), &self.network);
             }
             Process::Agent(at) => self.agents[at].start(&self.setup, &self.network),
         }
@@ -244,7 +243,10 @@ impl World {
         self.context.situations.lock().unreadable += u64::from(fleet::complete(cluster, code) != code);
         match CLUSTERS.iter().position(|name| *name == cluster) {
             Some(at) => drop(self.agents[at].cluster.views.send_replace(view)),
-            None => drop(self.management.send_replace(view)),
+            None => {
+                self.servers.iter().for_each(|server| drop(server.views.send_replace(Arc::clone(&view))));
+                self.management = view;
+            }
         }
     }
 
