@@ -11,6 +11,7 @@ mod plane;
 mod redis_refuses;
 mod redis_unavailable;
 mod replica_unavailable;
+mod secrets;
 mod upgrade;
 mod watcher;
 
