@@ -38,7 +38,11 @@ fn the_disk_of_an_agent_is_full() {
     plane.wait_until_connected("cluster2", None);
     // What it cannot write it does not apply, and does not lose either.
     plane.fleet.write("cluster2/further.yaml", &external_service());
-    plane.agents["cluster2"].process.line(&["an object was not applied"]);
+    plane.agents["cluster2"].process.line(&["an object was not applied", "MR0421"]);
+    plane.agents["cluster2"]
+        .process
+        .line(&["the output could not be kept for the next start; it is applied all the same"]);
+    assert!(plane.agents["cluster2"].endpoints.metric("object_write_fails_total").is_some_and(|n| n > 0.0));
     plane.edit(80, 60);
     plane.agents["cluster2"].process.limit_files(None);
     // It tries again by itself: no output comes that would make it.

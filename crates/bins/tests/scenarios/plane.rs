@@ -164,6 +164,14 @@ impl Plane {
         self.fleet.wait_for_shifted_traffic(percent);
     }
 
+    /// Waits until `meshctl get clusters` says this of a replica.
+    pub(crate) fn wait_until_shown(&self, number: usize, told: &str) {
+        wait_for(format_args!("{told:?} of meshctl"), || {
+            let shown = PROGRAMS.meshctl(&["get", "clusters", "--server", &self.server(number).endpoints.url()]);
+            if shown.stdout.contains(told) { Ok(()) } else { Err(shown.stdout + &shown.stderr) }
+        });
+    }
+
     /// Waits until a replica, or any of them, has the push of an agent.
     pub(crate) fn wait_until_connected(&self, cluster: &str, number: Option<usize>) {
         let name = format!("relay_push_clients_connected{{cluster=\"{cluster}\"}}");

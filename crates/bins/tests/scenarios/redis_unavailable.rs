@@ -18,9 +18,12 @@ fn wait_until_filled(redis: &Redis) {
 
 #[test]
 fn redis_stays_away_and_even_a_replica_that_is_new_meanwhile_takes_nothing_away() {
-    let mut plane = Plane::start(2, &WINDOW);
+    // Longer than a first look into the store may take before anybody is told.
+    let mut plane = Plane::start(2, &["--safe-start-window", "4"]);
     plane.redis_until(Redis::kill, AWAY);
     plane.edit(80, 60);
+    plane.wait_until_shown(0, "the snapshot store is away: redis at ");
+    assert_eq!(plane.server(0).endpoints.health("/readyz"), (200, "ready\n".to_owned()));
     // A replica that has nothing but what one agent sends it.
     plane.kill_server(1);
     plane.forget(1);
@@ -28,6 +31,9 @@ fn redis_stays_away_and_even_a_replica_that_is_new_meanwhile_takes_nothing_away(
     plane.kill_agent("cluster2");
     plane.start_agent_at("cluster2", &[plane.relays[1]]);
     plane.wait_until_connected("cluster2", Some(1));
+    let waits = "translation waits for a first look into the snapshot store";
+    plane.wait_until_shown(1, waits);
+    plane.server(1).process.line(&[waits]);
     plane.server(1).process.line(&["what depends on a cluster that is not known completely is kept"]);
     plane.agents["cluster2"].endpoints.wait_for_metric("meshrelay_agent_pull_connected", |n| n == 1.0);
     plane.edit(60, 45);
