@@ -127,6 +127,16 @@ fn an_agent_that_came_back_is_left_alone_longer_each_time() {
     assert!(sent.last().unwrap() - sent[sent.len() - 3] > 3600, "{sent:?}");
 }
 
+#[test]
+fn no_setting_is_too_long() {
+    let mut one = settled(&[("b", BTreeSet::new())]);
+    one.settings.interval = Span(Duration::MAX);
+    assert_eq!(one.send_away(at(60), &names(4)).len(), 1);
+    assert_eq!(one.send_away(at(1 << 20), &names(4)).len(), 0);
+    one.settings.settle = Span(Duration::MAX);
+    assert_eq!(one.admit(at(60), &names(4), &"new".into(), None), Ok(()));
+}
+
 /// Replicas behind a balancer that gives each connection to any of them, in steps of a second.
 struct World {
     replicas: Vec<Option<Replica>>,

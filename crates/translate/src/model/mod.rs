@@ -26,6 +26,7 @@ pub(crate) use workspaces::Workspace;
 
 use crate::fingerprint::Shared;
 use crate::input::{ClusterInput, Input};
+use crate::reads::take_all;
 use crate::report::Notes;
 use crate::{ContextId, Options, ResourceRef};
 
@@ -121,6 +122,7 @@ impl Topology {
         object: &Input<T>,
         owner: &Workspace,
     ) -> Vec<Viewer> {
+        self.take_contested();
         let mut viewers = vec![Viewer::new(owner)];
         let importers = self.sharing.importers(kind, cluster, &object.object, &owner.name);
         viewers.extend(importers.filter_map(|name| self.workspaces.get(name)).map(Viewer::new));
@@ -136,6 +138,7 @@ impl Topology {
         object: &'a Input<T>,
         owner: &Workspace,
     ) -> impl Iterator<Item = &'a Name> {
+        self.take_contested();
         self.sharing.importers(kind, cluster, &object.object, &owner.name)
     }
 
@@ -160,7 +163,23 @@ impl Topology {
         object: &Object,
         owner: &Workspace,
     ) -> bool {
-        workspace.name == owner.name || self.sharing.is_shared(kind, cluster, object, &owner.name, &workspace.name)
+        if workspace.name == owner.name {
+            return true;
+        }
+        let is_shared = self.sharing.is_shared(kind, cluster, object, &owner.name, &workspace.name);
+        for partner in [workspace, owner] {
+            // Nothing that is written makes that something is not shared, unless something else would come into force.
+            if is_shared || partner.settings.are_contested {
+                take_all(&partner.reads);
+            }
+        }
+        is_shared
+    }
+
+    /// Without settings that others wait behind, anything could be seen by anybody.
+    fn take_contested(&self) {
+        let contested = self.workspaces.values().filter(|workspace| workspace.settings.are_contested);
+        contested.for_each(|workspace| take_all(&workspace.reads));
     }
 
     /// Where traffic for the hosts of a workspace enters a cluster; `None` if it cannot.

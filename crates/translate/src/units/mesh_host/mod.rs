@@ -25,7 +25,7 @@ use crate::input::{ClusterInput, Input, Theirs};
 use crate::model::{Entry, EntryAddress, EntryPoint, EntryPort, Model, Viewer, Workspace};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
-use crate::reads::{Place, Thing, record};
+use crate::reads::{Place, Taken, Thing, kinds, record, take, take_all, taking, together};
 use crate::report::{Code, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::vip::Allocations;
@@ -52,6 +52,8 @@ pub(crate) struct MeshHost {
     pub(crate) viewers: Vec<Viewer>,
     /// Settings that had a part.
     pub(crate) sources: Vec<ResourceRef>,
+    /// What else told that there is such a host, and what it is.
+    pub(crate) taken: Taken,
     /// See [`MeshHost::reads`].
     pub(crate) reads: Derived<Arc<BTreeSet<(Name, Gvk)>>>,
 }
@@ -87,6 +89,8 @@ pub(crate) struct Backing {
     pub(crate) entry: Entry,
     /// Host name of the Service within its cluster.
     pub(crate) local_host: String,
+    /// What told that the Service stands behind the host.
+    pub(crate) taken: Taken,
 }
 
 /// A port of a Service behind a host.
@@ -99,11 +103,20 @@ pub(crate) struct BackingPort {
 /// All hosts of the fleet.
 #[derive(Debug)]
 pub(crate) struct MeshHosts {
-    winners: Step<BTreeMap<Name, ResourceRef>>,
+    winners: Step<Winners>,
     parents: Stage<MeshHost>,
 }
 
-/// Which parent has which host name, as a result that is read name by name.
+/// Which parent has which host name.
+#[derive(Debug, Default)]
+struct Winners {
+    by_host: BTreeMap<Name, ResourceRef>,
+    /// The parents that keep others from hosts.
+    of_contested: Taken,
+}
+
+/// The same, as a result that is read name by name.
+const CONTESTED: Thing<'static> = Thing::Kind("contested");
 const WINNERS: &str = "host names";
 
 impl Default for MeshHosts {
@@ -124,22 +137,27 @@ impl MeshHosts {
             claims.decide(notes)
         };
         self.winners.update(round, make, |before, after, changes| {
-            allocations.allocate(&after.keys().cloned().collect());
-            let none = BTreeMap::new();
+            allocations.allocate(&after.by_host.keys().cloned().collect());
+            let none = Winners::default();
             let before = before.unwrap_or(&none);
+            if before.of_contested != after.of_contested {
+                changes.add(place, CONTESTED);
+            }
+            let (before, after) = (&before.by_host, &after.by_host);
             let hosts: BTreeSet<&Name> = before.keys().chain(after.keys()).collect();
             for host in hosts.into_iter().filter(|host| before.get(*host) != after.get(*host)) {
                 changes.add(place, Thing::Object("", "", host));
             }
         });
-        let none = BTreeMap::new();
-        let winners = self.winners.get().unwrap_or(&none);
+        let none = Winners::default();
+        let winners = &self.winners.get().unwrap_or(&none).by_host;
         let allocations = &*allocations;
         // The address of a host that the parent has won, which is given out before anybody asks.
         let address = |host: &Name, parent: &ResourceRef| {
             record(place, Thing::Object("", "", host));
-            let won = winners.get(host) == Some(parent);
-            won.then(|| allocations.get(host).unwrap_or(Ipv4Addr::UNSPECIFIED))
+            let winner = winners.get(host)?;
+            take(winner);
+            (winner == parent).then(|| allocations.get(host).unwrap_or(Ipv4Addr::UNSPECIFIED))
         };
         self.parents.update(
             round,
@@ -148,16 +166,55 @@ impl MeshHosts {
                 all.extend(federation::list(model, cluster));
                 all
             },
-            |parent, notes| match parent.key.gvk.kind.as_str() {
-                "Service" => federation::resolve(model, parent, &address, notes),
-                _ => virtual_destination::resolve(model, parent, &address, notes),
+            |parent, notes| {
+                let (host, taken) = taking(|| match parent.key.gvk.kind.as_str() {
+                    "Service" => federation::resolve(model, parent, &address, notes),
+                    _ => virtual_destination::resolve(model, parent, &address, notes),
+                });
+                host.map(|host| MeshHost { taken, ..host })
             },
         );
     }
 
-    /// The host names of a parent.
-    pub(crate) fn get(&self, parent: &ResourceRef) -> Option<&Arc<MeshHost>> {
-        self.parents.get(parent)
+    /// The host names of a parent. What is made of them has taken all that stands behind them.
+    pub(crate) fn get(&self, model: &Model, parent: &ResourceRef) -> Option<&Arc<MeshHost>> {
+        let found = self.parents.get(parent);
+        match found {
+            Some(host) => take_all(host.reads()),
+            None => self.take_winners(model, parent),
+        }
+        found
+    }
+
+    /// The host names of a parent, for what looks at single ones of the Services behind them.
+    pub(crate) fn look(&self, model: &Model, parent: &ResourceRef) -> Option<&Arc<MeshHost>> {
+        let found = self.parents.get(parent);
+        match found {
+            Some(host) => host.take(),
+            None => self.take_winners(model, parent),
+        }
+        found
+    }
+
+    /// A parent may be without a host because others have those that it wants.
+    fn take_winners(&self, model: &Model, parent: &ResourceRef) {
+        let Some(input) = model.clusters.get(&parent.cluster) else { return };
+        let wanted = match parent.key.gvk.kind.as_str() {
+            "Service" => federation::wanted(model, input, parent).into_iter().collect(),
+            _ => virtual_destination::wanted(input, parent),
+        };
+        for host in wanted {
+            record(Place::results(WINNERS), Thing::Object("", "", &host));
+            if let Some(winner) = self.winners.get().and_then(|winners| winners.by_host.get(&host)) {
+                take(winner);
+            }
+        }
+    }
+
+    /// The parents that keep others from hosts: what is made of all hosts would be made of more without them.
+    pub(crate) fn of_contested(&self) -> Taken {
+        record(Place::results(WINNERS), CONTESTED);
+        self.winners.get().map(|winners| Arc::clone(&winners.of_contested)).unwrap_or_default()
     }
 
     /// The host names of all parents.
@@ -181,8 +238,9 @@ impl Claims {
     }
 
     /// The winner of each host.
-    fn decide(self, notes: &mut Notes) -> BTreeMap<Name, ResourceRef> {
+    fn decide(self, notes: &mut Notes) -> Winners {
         let mut winners = BTreeMap::new();
+        let mut contested = BTreeSet::new();
         for (host, mut claims) in self.0 {
             claims.sort_unstable();
             claims.dedup();
@@ -191,10 +249,11 @@ impl Claims {
             for loser in claims {
                 let text = format!("host {host} is taken by the older {winner}: choose another name");
                 notes.say(&loser, Severity::Warning, Code::HostTaken, text);
+                contested.insert(winner.clone());
             }
             winners.insert(host, winner);
         }
-        winners
+        Winners { by_host: winners, of_contested: kinds(&contested) }
     }
 }
 
@@ -212,10 +271,12 @@ impl ParentInput for MeshHost {
         let all: Shapers = [&self.parent].into_iter().chain(&self.sources).collect();
         let externals = self.externals.iter().flat_map(External::sources);
         let shapers = all.with(self.backings.values().flat_map(Backing::sources)).with(externals);
+        let reads = together(self.backings.values().map(|backing| &backing.taken).chain([&self.taken]));
+        let shaping = (&shapers, &reads);
         for (host, address) in &self.hosts {
-            self.emit_remote(host, *address, &shapers, &mut emission);
+            self.emit_remote(host, *address, shaping, &mut emission);
             for (cluster, backing) in &self.backings {
-                self.emit_home(host, *address, cluster, backing, &shapers, &mut emission);
+                self.emit_home(host, *address, (cluster, backing), shaping, &mut emission);
             }
         }
         emission.finish()
@@ -266,7 +327,13 @@ impl MeshHost {
         all.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    fn emit_remote(&self, host: &str, address: Ipv4Addr, shapers: &Shapers, emission: &mut Emission<'_>) {
+    fn emit_remote(
+        &self,
+        host: &str,
+        address: Ipv4Addr,
+        (shapers, reads): (&Shapers, &Taken),
+        emission: &mut Emission<'_>,
+    ) {
         let reachable = self.backings.values();
         let mut endpoints: Vec<WorkloadEntry> =
             reachable.flat_map(|backing| backing.remote_endpoints(&self.ports, &BTreeMap::new())).collect();
@@ -281,9 +348,10 @@ impl MeshHost {
         spec.export_to = vec![".".to_owned()];
         spec.resolution = Some(resolution(endpoints.iter()));
         spec.endpoints = endpoints;
-        let body = Body::new(&spec, shapers.clone());
+        let body = Body::new(&spec, shapers.clone()).reading([reads]);
         for viewer in &self.viewers {
-            let name = entry_name(host, &viewer.workspace);
+            let body = body.clone().reading([&viewer.reads]);
+            let name = self.entry_name(host, &viewer.workspace);
             let remote = viewer.contexts.iter().filter(|(cluster, _)| !self.backings.contains_key(*cluster));
             for (cluster, namespaces) in remote {
                 for namespace in namespaces {
@@ -302,9 +370,8 @@ impl MeshHost {
         &self,
         host: &str,
         address: Ipv4Addr,
-        cluster: &Name,
-        home: &Backing,
-        shapers: &Shapers,
+        (cluster, home): (&Name, &Backing),
+        (shapers, reads): (&Shapers, &Taken),
         emission: &mut Emission<'_>,
     ) {
         let export_to = self.home_namespaces(cluster, home);
@@ -325,8 +392,9 @@ impl MeshHost {
         let labels = home.selector.iter().map(|(key, value)| (key.to_string(), value.to_string()));
         spec.workload_selector = Some(WorkloadSelector { labels: labels.collect() });
         let workspace = &home.home.workspace;
-        let body = Body::new(&spec, shapers.clone());
-        emission.emit(&home.home, &entry_name(host, workspace), &body, Extra::default());
+        let reads = || self.viewers_in(cluster).map(|viewer| &viewer.reads).chain([reads]);
+        let body = Body::new(&spec, shapers.clone()).reading(reads());
+        emission.emit(&home.home, &self.entry_name(host, workspace), &body, Extra::default());
         let mut places: BTreeSet<(String, Option<String>)> = BTreeSet::new();
         for (other, endpoint) in others {
             let address = endpoint.address.as_deref().unwrap_or_default();
@@ -336,7 +404,7 @@ impl MeshHost {
             let mut identity = vec!["WorkloadEntry", host, workspace, &other, address];
             identity.extend(port.as_deref());
             let name = names::identified(&format!("vd-{host}-{workspace}"), &identity);
-            let body = Body::new(&endpoint, shapers.clone());
+            let body = Body::new(&endpoint, shapers.clone()).reading(reads());
             emission.emit(&home.home, &name, &body, Extra { labels: Some(&endpoint.labels), ..Extra::default() });
         }
     }
@@ -347,6 +415,12 @@ impl Backing {
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&EntryPoint, &EntryPort)> {
         let points = self.entry_points.iter().flat_map(|points| points.iter());
         points.filter_map(|point| Some((point, point.ports.get(&self.entry)?)))
+    }
+
+    /// Notes that something is made of what stands behind the host here.
+    pub(crate) fn take(&self) {
+        self.sources().for_each(take);
+        take_all(&self.taken);
     }
 
     fn sources(&self) -> impl Iterator<Item = &ResourceRef> {
@@ -380,10 +454,6 @@ fn resolution<'a>(mut endpoints: impl Iterator<Item = &'a WorkloadEntry>) -> Res
     if endpoints.all(is_ip) { Resolution::Static } else { Resolution::Dns }
 }
 
-fn entry_name(host: &str, workspace: &str) -> String {
-    names::sanitize(&format!("vd-{host}-{workspace}"))
-}
-
 /// A backing out of a Service whose ports are known.
 #[expect(clippy::too_many_arguments, reason = "the parts of one value, from two callers")]
 fn new_backing(
@@ -413,6 +483,7 @@ fn new_backing(
         entry_points: model.entry_points(owner, &cluster.name).cloned(),
         entry,
         local_host: format!("{}.{}.svc.{}", service.name(), service.namespace(), model.domain(&cluster.name)),
+        taken: Taken::default(),
     };
     let unknown = backing.entries().find(|(point, _)| entry == Entry::Ended && point.identities.is_empty());
     if let Some((point, _)) = unknown {
@@ -444,6 +515,14 @@ fn note_reachability(host: &MeshHost, notes: &mut Notes) {
 }
 
 impl MeshHost {
+    /// Of several hosts that the recipe takes for each other the first has its name.
+    fn entry_name(&self, host: &str, workspace: &str) -> String {
+        let name = |host: &str| names::sanitize(&format!("vd-{host}-{workspace}"));
+        let is_taken =
+            self.hosts.keys().take_while(|other| other.as_str() != host).any(|other| name(other) == name(host));
+        if is_taken { names::identified(&name(host), &["ServiceEntry", host, workspace]) } else { name(host) }
+    }
+
     /// Hosts outside of the mesh prove nothing by the mesh's certificates.
     fn location(&self) -> Location {
         let is_outside = self.backings.is_empty() && !self.externals.is_empty();
@@ -452,10 +531,22 @@ impl MeshHost {
 
     /// The namespaces of a cluster that use the host at its home there.
     pub(crate) fn home_namespaces<'a>(&'a self, cluster: &Name, home: &'a Backing) -> BTreeSet<&'a Name> {
-        let seeing = self.viewers.iter().filter_map(|viewer| viewer.contexts.get(cluster)).flatten();
+        let seeing = self.viewers_in(cluster).filter_map(|viewer| viewer.contexts.get(cluster)).flatten();
         // The gateways must know the host to pass it on, whoever owns their namespace.
         let gateways = home.entries().filter(|_| home.entry == Entry::PassedOn).map(|(point, _)| &point.namespace);
         seeing.chain(gateways).collect()
+    }
+
+    /// The workspaces that see the host and have namespaces in a cluster.
+    pub(crate) fn viewers_in(&self, cluster: &Name) -> impl Iterator<Item = &Viewer> {
+        self.viewers.iter().filter(move |viewer| viewer.contexts.contains_key(cluster))
+    }
+
+    /// Notes that something is made of the host, whatever stands behind it.
+    pub(crate) fn take(&self) {
+        take(&self.parent);
+        self.sources.iter().for_each(take);
+        take_all(&self.taken);
     }
 
     /// Whether clients in a cluster reach the host, or part of it, through gateways of other clusters.
@@ -463,12 +554,13 @@ impl MeshHost {
         self.backings.iter().any(|(other, backing)| other != cluster && backing.entries().next().is_some())
     }
 
-    /// The kinds of which clusters tell what is behind the host, and how it is reached.
+    /// The kinds of which clusters tell that there is the host, what is behind it, and how it is reached.
     pub(crate) fn reads(&self) -> &Arc<BTreeSet<(Name, Gvk)>> {
         self.reads.get(|| {
             let externals = self.externals.iter().flat_map(External::sources);
             let behind = self.backings.values().flat_map(Backing::sources).chain(externals);
-            Arc::new(behind.map(|source| (source.cluster.clone(), source.key.gvk.clone())).collect())
+            let own = kinds(behind.chain(&self.sources).chain([&self.parent]));
+            together(self.backings.values().map(|backing| &backing.taken).chain([&own, &self.taken]))
         })
     }
 

@@ -16,12 +16,12 @@ mod tree;
 mod virtual_service;
 mod weights;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meshrelay_api::istio::VirtualService;
 use meshrelay_api::selectors::ObjectSelector;
-use meshrelay_snapshot::{ContentHash, Gvk, Name};
+use meshrelay_snapshot::{ContentHash, Name};
 
 pub(crate) use conditions::valid as valid_regex;
 pub(crate) use delegation::{Children, Table};
@@ -38,6 +38,7 @@ use crate::last_accepted::Accepted;
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
 use crate::policies::routes::RoutePolicies;
+use crate::reads::{Taken, kinds, together};
 use crate::report::{Code, Finding, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, Tree, UnitKind};
 use crate::{ContextId, ResourceRef};
@@ -57,6 +58,8 @@ pub(crate) struct RouteTable {
     /// Which tables of the tree delegate to which.
     parents: Parents,
     freeze: Option<Freeze>,
+    /// What told which tables there are in the tree, and who sees it.
+    taken: Taken,
     sources: Vec<ResourceRef>,
     /// See [`Options::federated_host_headers`](crate::Options).
     federated_host_headers: bool,
@@ -125,8 +128,8 @@ pub(crate) struct Targets {
     pub(crate) tls: Vec<Result<Vec<Target>, Finding>>,
     /// Targets of a frozen tree.
     kept: Vec<Target>,
-    /// The kinds of which clusters tell whether there is anything behind the hosts that routes lead to.
-    reads: Arc<BTreeSet<(Name, Gvk)>>,
+    /// What told where routes lead, what is there, and which policies hold.
+    taken: Taken,
     /// The policies of each HTTP route.
     pub(crate) policies: Vec<RoutePolicies>,
 }
@@ -179,7 +182,7 @@ impl ParentInput for RouteTable {
     fn translate(&self) -> Batch {
         let mut batch = self.translate_now();
         if let Some(accepted) = self.frozen() {
-            accepted.replace(&self.parent, &mut batch);
+            accepted.replace(&self.parent, &mut batch, |context| self.taken_in(context));
         }
         batch
     }
@@ -199,6 +202,18 @@ impl RouteTable {
             Some(Freeze::Frozen(accepted)) => Some(accepted),
             _ => None,
         }
+    }
+
+    /// What told that the tree is served in a context as it is there. Whether a tree is frozen, what is wrong anywhere tells.
+    pub(crate) fn taken_in(&self, context: &ContextId) -> Taken {
+        let is_frozen = self.frozen().is_some();
+        let placements = self.placements.iter().filter(|placement| is_frozen || placement.context == *context);
+        let of_placements: Vec<Taken> = placements
+            .flat_map(|placement| [kinds(&placement.sources), Arc::clone(&placement.targets.taken)])
+            .collect();
+        let tables = self.tables.iter().map(|reached| &reached.table.source);
+        let of_tree = kinds(self.sources.iter().chain(tables));
+        together(of_placements.iter().chain([&of_tree, &self.taken]))
     }
 
     /// Where sidecars serve the table: labels of their pods, and the hosts.
@@ -236,7 +251,7 @@ impl RouteTable {
             let destinations = placement.targets.all().map(|target| &target.destination);
             let policies = placement.targets.policies.iter().flat_map(RoutePolicies::sources);
             let shapers = parents.with(&placement.sources).with(destinations.chain(policies));
-            let body = Body::new(&spec, shapers).reading([&placement.targets.reads]);
+            let body = Body::new(&spec, shapers).reading([&self.taken, &placement.targets.taken]);
             let ResourceRef { cluster, key } = &self.parent;
             let workspace = &placement.context.workspace;
             let name = names::sanitize(&format!("RouteTable-{}-{}-{cluster}-{workspace}", key.name, key.namespace));

@@ -11,7 +11,7 @@ use crate::engine::Stage;
 use crate::fingerprint::fingerprint;
 use crate::input::kube::selects;
 use crate::model::Model;
-use crate::reads::{Changes, Place, Thing, record};
+use crate::reads::{Changes, Place, Taken, Thing, record};
 use crate::report::{Code, Notes, Severity};
 use crate::units::route_table::RouteTable;
 
@@ -30,6 +30,8 @@ pub(super) struct ServedHosts {
     labels: BTreeMap<String, String>,
     /// In the form in which Istio looks for them.
     pub(super) hosts: BTreeSet<String>,
+    /// What told that.
+    pub(super) taken: Taken,
 }
 
 impl Served {
@@ -66,7 +68,8 @@ impl Served {
                     false => format!("{host}.{namespace}.svc.{}", model.domain(cluster)),
                 };
                 let hosts = hosts.into_iter().filter(|host| host != "*").map(whole).collect();
-                let served = ServedHosts { table: table.parent.clone(), labels, hosts };
+                let taken = table.taken_in(context);
+                let served = ServedHosts { table: table.parent.clone(), labels, hosts, taken };
                 all.0.entry((cluster.clone(), namespace.clone())).or_default().push(served);
             }
         }
