@@ -269,15 +269,18 @@ impl<C: Cluster> Applier for Outputs<C> {
             outcome: Outcome::Failed,
             message: failure.error.to_string(),
         });
+        let shown = self.status.borrow().clone();
+        let held_because =
+            shown.held.as_ref().map_or_else(String::new, |held| format!("{}; {}", held.reason, held.what_to_do));
         let kept = outcome.held.iter().map(|key| ObjectResult {
             key: key.clone(),
             outcome: Outcome::Held,
-            message: plan.reason.clone(),
+            message: held_because.clone(),
         });
-        let frozen_results = frozen.kept.iter().map(|(key, kept)| ObjectResult {
-            key: key.clone(),
-            outcome: Outcome::Held,
-            message: kept.reason.clone(),
+        let frozen_results = frozen.kept.iter().map(|(key, kept)| {
+            let what_to_do = kept.because.as_ref().and_then(|cluster| Some(&shown.frozen.get(cluster)?.what_to_do));
+            let message = what_to_do.map_or_else(|| kept.reason.clone(), |what| format!("{}; {what}", kept.reason));
+            ObjectResult { key: key.clone(), outcome: Outcome::Held, message }
         });
         let results: Vec<_> = failed.chain(kept).chain(frozen_results).collect();
         for failure in self.retry.lock().attempted(&outcome.failed, !is_kept, Instant::now()) {
