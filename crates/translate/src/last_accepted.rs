@@ -141,24 +141,22 @@ impl Accepted {
     }
 
     /// Puts what the tree gave in the place of what it gives now. What it says now remains. It depends on what the tree
-    /// takes now, too: `taken` tells that of a context.
-    pub(crate) fn replace(&self, root: &ResourceRef, batch: &mut Batch, taken: impl Fn(&ContextId) -> Taken) {
+    /// takes now, too.
+    pub(crate) fn replace(&self, root: &ResourceRef, batch: &mut Batch, taken: &Taken) {
         batch.notes.forget_outputs();
         batch.units.clear();
         for unit in &self.units {
-            let taken = taken(&unit.context);
             for AcceptedObject { object, shapers } in &unit.objects {
                 for shaper in shapers {
                     batch.notes.shaped(shaper, (unit.context.cluster.clone(), object.key().clone()));
                     batch.notes.effective_in(shaper, &unit.context.workspace);
                 }
             }
-            let objects =
-                unit.objects.iter().map(|accepted| with_more(&accepted.object, &unit.context.cluster, &taken));
+            let objects = unit.objects.iter().map(|accepted| with_more(&accepted.object, &unit.context.cluster, taken));
             let objects = objects.collect();
             let id =
                 Arc::new(UnitId { context: unit.context.clone(), kind: UnitKind::RouteTable, parent: root.clone() });
-            batch.units.push(Unit { id, reads: Arc::new(UnitReads::new(unit.reads.clone()).with(&taken)), objects });
+            batch.units.push(Unit { id, reads: Arc::new(UnitReads::new(unit.reads.clone()).with(taken)), objects });
         }
     }
 }

@@ -5,8 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use meshrelay_api::internal::CniProvider;
-use meshrelay_api::references::DestinationKind;
-use meshrelay_api::selectors::DestinationSelector;
 use meshrelay_snapshot::{Gvk, Name};
 
 use super::effect::{Client, Doors, Effect, Grant, Layers, Tls, Who};
@@ -14,6 +12,7 @@ use super::gateway::GatewayAccess;
 use super::ground::{Backed, Ground};
 use super::namespace::{NamespaceAccess, WorkloadRuling};
 use super::overlap;
+use super::picks::{has_pods, is_of_gateway, note_unknown_ports, picked};
 use super::policy::port_name;
 use super::service::{Peers, PodPort, Ruling, ServiceAccess};
 use super::speech::{Said, Speech};
@@ -21,7 +20,6 @@ use crate::fingerprint::{Derived, Shared};
 use crate::input::kube::{ServiceSpec, selects};
 use crate::input::{ClusterInput, Input, Theirs};
 use crate::model::{Entry, Model, Principals, Shareable, Workspace, service_of};
-use crate::policies::{Destination, Subject};
 use crate::reads::{Taken, take, take_all, take_kind, taking};
 use crate::report::{Code, Notes, Severity};
 use crate::units::mesh_host::MeshHosts;
@@ -57,10 +55,10 @@ pub(super) struct View<'a> {
 
 /// A namespace with whose it is.
 #[derive(Clone, Copy)]
-struct Place<'a> {
-    workspace: &'a Workspace,
-    cluster: &'a ClusterInput,
-    namespace: &'a Name,
+pub(super) struct Place<'a> {
+    pub(super) workspace: &'a Workspace,
+    pub(super) cluster: &'a ClusterInput,
+    pub(super) namespace: &'a Name,
     has_cilium: bool,
 }
 
@@ -482,51 +480,5 @@ impl<'a> View<'a> {
         let labels = labels.map(|(key, value)| (key.into(), value.into())).collect();
         let sources = self.model.sources(&place.workspace.name).cloned().collect();
         Some(GatewayAccess { parent: parent.clone(), context, service, labels, sources })
-    }
-}
-
-/// Without a selector there are no pods to protect.
-fn has_pods(service: &Input<Theirs<ServiceSpec>>) -> bool {
-    !service.spec.selector.is_empty() && service.spec.kind != *"ExternalName"
-}
-
-/// Whether a Service is that of a gateway, or another name for the pods of one.
-fn is_of_gateway(place: Place<'_>, service: &Input<Theirs<ServiceSpec>>) -> bool {
-    place.cluster.gateways().values().any(|gateway| {
-        let labels = &gateway.spec.workload_labels;
-        let has = |(key, value): (&Name, &Name)| labels.get(key.as_str()).is_some_and(|found| *value == **found);
-        service_of(gateway).is_some_and(|(namespace, name)| {
-            namespace == *place.namespace && (name == *service.name() || service.spec.selector.iter().all(has))
-        })
-    })
-}
-
-/// Positions of the ports that any of the selectors picks.
-fn picked(place: Place<'_>, service: &Service, selectors: &[&DestinationSelector]) -> BTreeSet<usize> {
-    if selectors.is_empty() {
-        return BTreeSet::new();
-    }
-    let object = Subject {
-        cluster: &place.cluster.name,
-        namespace: place.namespace,
-        name: service.name(),
-        workspace: &place.workspace.name,
-        labels: service.object.labels(),
-    };
-    let ports = service.spec.ports.iter().map(|port| (port.port, port.name.as_str())).collect();
-    let destination = Destination { kind: DestinationKind::Service, object, ports };
-    selectors.iter().flat_map(|selector| destination.selected_ports(selector)).collect()
-}
-
-fn note_unknown_ports(rulings: &[Ruling], parent: &ResourceRef, notes: &mut Notes) {
-    let unknown = rulings.iter().flat_map(|ruling| &ruling.mesh).filter(|port| port.is_tcp && port.number.is_none());
-    for port in unknown {
-        let text = format!(
-            "port {} leads to a port of the pods by name, {}, and no known workload has it: nobody may call it. Use its \
-             number",
-            port.service_port,
-            port.name.as_ref().map_or("", Name::as_str)
-        );
-        notes.say(parent, Severity::Warning, Code::UnknownTargetPort, text);
     }
 }

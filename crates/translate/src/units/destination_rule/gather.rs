@@ -68,7 +68,7 @@ fn wanted_subsets(tables: &Stage<RouteTable>) -> WantedSubsets {
     let mut all = WantedSubsets::new();
     for table in tables.values() {
         for placement in &table.placements {
-            let taken = LazyCell::new(|| table.taken_in(&placement.context));
+            let taken = LazyCell::new(|| table.taken_at(placement));
             for target in placement.targets.all().filter(|target| !target.subset.is_empty()) {
                 let of_destination = all.entry(target.destination.clone()).or_default();
                 let place = (Name::from(&target.host), placement.context.clone());

@@ -1,6 +1,7 @@
 //! What the routes of a table say to the filters.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use meshrelay_api::istio::envoy_filter::PatchContext;
 use meshrelay_snapshot::ContentHash;
@@ -15,7 +16,7 @@ use crate::model::Model;
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
 use crate::policies::routes::RouteBooks;
-use crate::reads::{Taken, take_all, taking, together};
+use crate::reads::{Taken, taking, together};
 use crate::report::{Code, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::units::mesh_host::MeshHosts;
@@ -88,7 +89,6 @@ impl Resolution<'_> {
         let caller = Caller { model: self.model, hosts: self.hosts, context: &placement.context };
         let (mut routes, mut policies) = (Vec::new(), Vec::new());
         let ((), taken) = taking(|| {
-            take_all(&self.table.taken_in(&placement.context));
             for (route, of_route) in self.table.routes.iter().zip(&placement.targets.policies) {
                 let effects = on_route(&caller, of_route, &mut self.known, self.notes);
                 if !effects.is_empty() {
@@ -101,6 +101,7 @@ impl Resolution<'_> {
             return None;
         }
         let (listeners, labels) = served_at(placement);
+        let taken = together([&taken, &self.table.taken_at(placement)]);
         Some(RoutesInPlace { context: placement.context.clone(), listeners, labels, routes, policies, taken })
     }
 
@@ -115,7 +116,7 @@ impl Resolution<'_> {
         }
         let caller = Caller { model: self.model, hosts: self.hosts, context: &context };
         let mut routes = Vec::new();
-        let ((), mut taken) = taking(|| take_all(&self.table.taken_in(&context)));
+        let mut taken = Arc::clone(self.table.of_tree());
         for (name, wanted) in &policies {
             let found = self.books.named(self.model, wanted);
             let (mut effects, of_route) = taking(|| on_route(&caller, &found, &mut self.known, self.notes));

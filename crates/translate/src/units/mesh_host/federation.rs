@@ -6,7 +6,8 @@ use meshrelay_api::admin::Federation;
 use meshrelay_api::selectors::PortSelector;
 use meshrelay_snapshot::Name;
 
-use super::{BackingPort, Claims, HostPort, MeshHost};
+use super::hosts::Claims;
+use super::{BackingPort, HostPort, MeshHost};
 use crate::ResourceRef;
 use crate::fingerprint::Derived;
 use crate::input::kube::{ServicePort, ServiceSpec, selects};

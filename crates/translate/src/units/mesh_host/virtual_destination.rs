@@ -6,7 +6,8 @@ use meshrelay_api::networking::{PortMapping, VirtualDestinationSpec};
 use meshrelay_api::selectors::ObjectSelector;
 use meshrelay_snapshot::Name;
 
-use super::{Backing, BackingPort, Claims, HostPort, MeshHost, external};
+use super::hosts::Claims;
+use super::{Backing, BackingPort, HostPort, MeshHost, external};
 use crate::ResourceRef;
 use crate::fingerprint::Derived;
 use crate::hostname::{self, Allowed};

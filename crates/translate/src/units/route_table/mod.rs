@@ -32,7 +32,7 @@ pub(crate) use tree::Route;
 pub(crate) use virtual_service::{destination, subset_name};
 
 use self::tree::Parents;
-use crate::fingerprint::{Shared, fingerprint};
+use crate::fingerprint::{Derived, Shared, fingerprint};
 use crate::input::kube::selects;
 use crate::last_accepted::Accepted;
 use crate::names;
@@ -63,6 +63,8 @@ pub(crate) struct RouteTable {
     sources: Vec<ResourceRef>,
     /// See [`Options::federated_host_headers`](crate::Options).
     federated_host_headers: bool,
+    /// See [`RouteTable::of_tree`].
+    of_tree: Derived<Taken>,
 }
 
 /// What `failureMode: FREEZE_CONFIG` comes to.
@@ -170,6 +172,13 @@ impl Applicant<'_> {
     }
 }
 
+fn of_placement(placement: &Placement) -> [Taken; 2] {
+    [kinds(&placement.sources), Arc::clone(&placement.targets.taken)]
+}
+
+/// See [`RouteTable::at_sidecars`].
+type AtSidecars<'a> = (&'a ContextId, BTreeMap<String, String>, Vec<String>, Option<&'a Placement>);
+
 impl ParentInput for RouteTable {
     fn id(&self) -> BatchId {
         (UnitKind::RouteTable, self.parent.clone())
@@ -182,7 +191,7 @@ impl ParentInput for RouteTable {
     fn translate(&self) -> Batch {
         let mut batch = self.translate_now();
         if let Some(accepted) = self.frozen() {
-            accepted.replace(&self.parent, &mut batch, |context| self.taken_in(context));
+            accepted.replace(&self.parent, &mut batch, self.of_tree());
         }
         batch
     }
@@ -204,32 +213,36 @@ impl RouteTable {
         }
     }
 
-    /// What told that the tree is served in a context as it is there. Whether a tree is frozen, what is wrong anywhere tells.
-    pub(crate) fn taken_in(&self, context: &ContextId) -> Taken {
-        let is_frozen = self.frozen().is_some();
-        let placements = self.placements.iter().filter(|placement| is_frozen || placement.context == *context);
-        let of_placements: Vec<Taken> = placements
-            .flat_map(|placement| [kinds(&placement.sources), Arc::clone(&placement.targets.taken)])
-            .collect();
-        let tables = self.tables.iter().map(|reached| &reached.table.source);
-        let of_tree = kinds(self.sources.iter().chain(tables));
-        together(of_placements.iter().chain([&of_tree, &self.taken]))
+    /// What told of the tree. Whether it is frozen, what is wrong anywhere tells.
+    pub(crate) fn of_tree(&self) -> &Taken {
+        self.of_tree.get(|| {
+            let tables = self.tables.iter().map(|reached| &reached.table.source);
+            let tree = [kinds(self.sources.iter().chain(tables)), Arc::clone(&self.taken)];
+            let everywhere = self.placements.iter().filter(|_| self.frozen().is_some());
+            let everywhere: Vec<Taken> = everywhere.flat_map(of_placement).collect();
+            together(tree.iter().chain(&everywhere))
+        })
     }
 
-    /// Where sidecars serve the table: labels of their pods, and the hosts.
-    pub(crate) fn at_sidecars(&self) -> Vec<(&ContextId, BTreeMap<String, String>, Vec<String>)> {
+    /// What told that the tree is served in a place, as it is there.
+    pub(crate) fn taken_at(&self, placement: &Placement) -> Taken {
+        together(of_placement(placement).iter().chain([self.of_tree()]))
+    }
+
+    /// Where sidecars serve the table: labels of their pods, the hosts, and the place unless the tree is frozen.
+    pub(crate) fn at_sidecars(&self) -> Vec<AtSidecars<'_>> {
         if let Some(accepted) = self.frozen() {
             let kept = accepted.objects().filter_map(|(context, object)| {
                 let spec: VirtualService = serde_json::from_value(object.value().get("spec")?.clone()).ok()?;
                 // Its routes say for which pods they are.
                 let is_mesh = spec.gateways.iter().any(|gateway| gateway == placement::MESH);
-                is_mesh.then(|| (context, BTreeMap::new(), spec.hosts))
+                is_mesh.then(|| (context, BTreeMap::new(), spec.hosts, None))
             });
             return kept.collect();
         }
         let served_by = self.placements.iter().flat_map(|place| place.served_by.iter().map(move |by| (place, by)));
         let at_sidecars = served_by.filter(|(_, by)| by.gateway.is_none());
-        at_sidecars.map(|(place, by)| (&place.context, by.labels.clone(), place.hosts.clone())).collect()
+        at_sidecars.map(|(place, by)| (&place.context, by.labels.clone(), place.hosts.clone(), Some(place))).collect()
     }
 
     fn targets_with_subset(&self) -> Vec<(ContextId, Target)> {

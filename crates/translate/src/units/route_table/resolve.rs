@@ -12,7 +12,7 @@ use super::placement::Root;
 use super::tree::{self, Tree};
 use super::{Freeze, Placement, Reached, RouteTable, Targets};
 use crate::engine::Stage;
-use crate::fingerprint::Shared;
+use crate::fingerprint::{Derived, Shared};
 use crate::hostname::{self, Allowed};
 use crate::input::ClusterInput;
 use crate::model::{Model, Shareable, Viewer, Workspace};
@@ -71,6 +71,7 @@ impl Surroundings<'_> {
             freeze: None,
             taken,
             sources: model.sources(&owner.name).cloned().collect(),
+            of_tree: Derived::default(),
             federated_host_headers: model.options.federated_host_headers,
         };
         if input.spec.failure_mode == FailureMode::FreezeConfig {

@@ -38,6 +38,8 @@ pub(super) struct Hosts {
 pub(super) struct Site {
     /// All that it owns or imports.
     pub(super) visible: Shared<Hosts>,
+    /// What told of each of these, where not all sidecars are told of all of them.
+    pub(super) told: BTreeMap<String, Taken>,
     /// What each policy includes, if that is anything.
     pub(super) by_policy: BTreeMap<ResourceRef, Shared<Hosts>>,
     /// Servers that filters of its proxies ask.
@@ -138,7 +140,9 @@ impl Fleet<'_> {
         for (workspace, items) in items {
             let policies: Vec<_> = self.book.of(&workspace).iter().filter(|policy| policy.includes(notes)).collect();
             let mut included: BTreeMap<&ResourceRef, BTreeSet<String>> = BTreeMap::new();
-            let contexts = self.model.workspaces.get(&workspace).map(|workspace| workspace.contexts.clone());
+            let owner = self.model.workspaces.get(&workspace);
+            let is_told_all = owner.is_some_and(|owner| owner.settings.trims_to_visible());
+            let contexts = owner.map(|owner| owner.contexts.clone());
             for cluster in contexts.iter().flat_map(|contexts| contexts.keys()) {
                 let here = || items.iter().map(Rc::as_ref).filter(|item| item.is_in(cluster));
                 let mut by_policy = BTreeMap::new();
@@ -154,7 +158,9 @@ impl Fleet<'_> {
                 }
                 let place = (workspace.clone(), cluster.clone());
                 let asked = Shared::new(asked.remove(&place).unwrap_or_default());
-                known.insert(place, Site { visible: Hosts::of(here(), &of_contested), by_policy, asked });
+                let visible = Hosts::of(here(), &of_contested);
+                let told = if is_told_all { BTreeMap::new() } else { told(here()) };
+                known.insert(place, Site { visible, told, by_policy, asked });
             }
             for (policy, hosts) in included {
                 notes.count(policy, "numIncludedHosts", hosts.len());
@@ -266,6 +272,19 @@ impl Fleet<'_> {
         }
         asked
     }
+}
+
+/// What told of each host.
+fn told<'a>(items: impl Iterator<Item = &'a Item>) -> BTreeMap<String, Taken> {
+    let mut told: BTreeMap<String, Taken> = BTreeMap::new();
+    for item in items {
+        let of_item = together([&kinds([&item.source]), &item.reads]);
+        for host in &item.hosts {
+            let known = told.entry(host.clone()).or_default();
+            *known = together([&*known, &of_item]);
+        }
+    }
+    told
 }
 
 fn share(items: &mut BTreeMap<Name, Vec<Rc<Item>>>, viewers: &[Name], item: Item) {

@@ -217,9 +217,8 @@ impl<'a> Trims<'a> {
         // Destinations can be included by policies. What is none is known by its routes alone.
         for served in self.served.at(&cluster.name, workload.namespace(), workload.spec.pod_labels()) {
             let hosts: BTreeSet<String> = served.hosts.difference(&site.visible.names).cloned().collect();
-            if hosts.len() < served.hosts.len() {
-                said.taken.push(Arc::clone(&site.visible.reads));
-            }
+            let known = served.hosts.intersection(&site.visible.names);
+            said.taken.extend(known.filter_map(|host| site.told.get(host)).cloned());
             if !hosts.is_empty() {
                 said.taken.push(Arc::clone(&served.taken));
                 said.routes.insert(served.table.clone(), hosts);

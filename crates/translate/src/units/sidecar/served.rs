@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use meshrelay_snapshot::Name;
 
@@ -47,7 +48,7 @@ impl Served {
             return all;
         }
         for table in tables.values() {
-            for (context, labels, hosts) in
+            for (context, labels, hosts, place) in
                 table.at_sidecars().into_iter().filter(|(context, ..)| is_trimmed(&context.workspace))
             {
                 let (addresses, hosts): (Vec<String>, Vec<String>) =
@@ -68,7 +69,7 @@ impl Served {
                     false => format!("{host}.{namespace}.svc.{}", model.domain(cluster)),
                 };
                 let hosts = hosts.into_iter().filter(|host| host != "*").map(whole).collect();
-                let taken = table.taken_in(context);
+                let taken = place.map_or_else(|| Arc::clone(table.of_tree()), |place| table.taken_at(place));
                 let served = ServedHosts { table: table.parent.clone(), labels, hosts, taken };
                 all.0.entry((cluster.clone(), namespace.clone())).or_default().push(served);
             }
