@@ -15,6 +15,7 @@ use crate::fleet::{self, Size};
 use crate::program::{Program, free_address, text, wait_until};
 use crate::store::{connected, megabytes};
 use crate::summary::line;
+use crate::translate::Work;
 
 /// Name of the management cluster, and so of the plane in Redis.
 const PLANE: &str = "mgmt";
@@ -92,7 +93,9 @@ async fn fill(arguments: &ColdStartArguments, folder: &std::path::Path) -> anyho
     let mut fleet = fleet::generate(&arguments.size)?;
     let store = connected(&arguments.address, PLANE).await?;
     let (mut ids, mut objects, mut bytes) = (Vec::new(), 0, 0);
-    for (cluster, snapshot) in fleet.clusters.iter().filter(|(cluster, _)| cluster.as_str() != PLANE) {
+    // As agents send them, with what they discovered.
+    let inputs = Work::new(&fleet).inputs.clusters;
+    for (cluster, snapshot) in inputs.iter().filter(|(cluster, _)| cluster.as_str() != PLANE) {
         let id = SnapshotId::input(cluster.clone());
         objects += snapshot.len();
         bytes += snapshot.iter().map(|object| object.body().len() as u64).sum::<u64>();

@@ -30,7 +30,7 @@ pub(crate) struct TranslateArguments {
 /// What agents and the server do with a fleet, without what is between them.
 pub(crate) struct Work {
     discovery: BTreeMap<Name, discovery::Input>,
-    inputs: Inputs,
+    pub(crate) inputs: Inputs,
     translator: Translator,
 }
 

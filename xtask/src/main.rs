@@ -3,6 +3,7 @@
 mod codegen;
 mod corpus;
 mod debian;
+mod faketime;
 mod istioctl;
 mod prometheus;
 mod redis;

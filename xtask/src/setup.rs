@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 
+use crate::faketime;
 use crate::prometheus;
 use crate::redis;
 use crate::run;
@@ -30,6 +31,7 @@ pub(crate) fn set_up(root: &Path) -> anyhow::Result<Tools> {
     let cargo_deny = cargo_deny(root)?;
     redis::set_up(root)?;
     prometheus::set_up(root)?;
+    faketime::set_up(root)?;
     let go = run::answer(Command::new("go").arg("version"));
     say(&match go {
         Some(version) => format!("go: {version}\n"),

@@ -42,7 +42,7 @@ impl Certificate {
         match self.expiry()? {
             None | Some(ExpiryState::Expired) => {}
             // Valid to us and yet refused: the server has another authority by now, or another clock.
-            Some(_) if self.connector.take_certificate_refused() => {}
+            Some(_) if self.connector.is_certificate_refused() => {}
             Some(_) => return Ok(()),
         }
         self.register(address, endpoint).await
@@ -118,7 +118,7 @@ impl Certificate {
         let issued = issued?;
         let validity = self.state.store(&issued.certificate, &issued.ca_bundle).map_err(text)?;
         self.state.load_into(&self.in_use).map_err(text)?;
-        self.connector.take_certificate_refused();
+        self.connector.forget_certificate_refused();
         self.metrics.certificate_expires.set(validity.not_after.as_second());
         tracing::info!(until = %validity.not_after, "the server issued a client certificate");
         Ok(())
@@ -132,6 +132,8 @@ impl Certificate {
         registration: Registration,
     ) -> Result<Issued, String> {
         let channel = connector.connect(address, endpoint).await?;
+        // Only now: a server that is down has not been asked, and the next one is.
+        self.connector.forget_certificate_refused();
         self.client.register(channel, registration).await.map_err(|end| {
             if let End::Refused(refusal) = &end {
                 self.metrics.refused(refusal.reason);

@@ -107,9 +107,14 @@ impl Connector {
         self.refusals.certificate.store(true, Ordering::Relaxed);
     }
 
-    /// True if the server has refused the certificate of this agent; asked for once.
-    pub(crate) fn take_certificate_refused(&self) -> bool {
-        self.refusals.certificate.swap(false, Ordering::Relaxed)
+    /// True if a server has refused the certificate of this agent since [`Connector::forget_certificate_refused`].
+    pub(crate) fn is_certificate_refused(&self) -> bool {
+        self.refusals.certificate.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that the certificate is another one, or that a server is being asked for one.
+    pub(crate) fn forget_certificate_refused(&self) {
+        self.refusals.certificate.store(false, Ordering::Relaxed);
     }
 
     /// A new connection to `endpoint`, which `address` stands for. The message of a failure says what to look at.

@@ -127,6 +127,7 @@ impl Core {
             status: Arc::clone(&status),
             readiness,
             takeover: Arc::clone(&takeover),
+            retry: Mutex::default(),
         };
         let link = Arc::new(Link::new(
             addresses,

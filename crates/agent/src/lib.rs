@@ -17,6 +17,7 @@ mod input_version;
 mod link;
 mod metrics;
 mod output;
+mod retry;
 mod run;
 mod server_addresses;
 mod servers;

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meshrelay_relay::End;
 use meshrelay_relay::grpc::{Client, Connection, Connections, Transport};
+use meshrelay_relay::{End, RefusalReason};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -204,7 +204,11 @@ impl Connections for Link {
     }
 
     fn ended(&self, connection: &Connection, end: &End) {
-        let parting = if end.sends_away() { Parting::SentAway } else { Parting::Broken };
+        let parting = match end {
+            End::Refused(refusal) if refusal.reason == RefusalReason::AtCapacity => Parting::Full,
+            end if end.sends_away() => Parting::SentAway,
+            _ => Parting::Broken,
+        };
         let now = self.now();
         let mut state = self.state.lock();
         // Otherwise its other stream ended before, or the agent left it.
@@ -223,7 +227,7 @@ impl Connections for Link {
 mod tests {
     use meshrelay_pki::ClientTls;
     use meshrelay_relay::grpc::Identity;
-    use meshrelay_relay::{Limits, Refusal, RefusalReason, Timing};
+    use meshrelay_relay::{Limits, Refusal, Timing};
     use tokio::net::TcpListener;
 
     use super::*;

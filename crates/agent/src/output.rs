@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use meshrelay_cluster::{ApplyError, ApplyMode, ApplyOutcome, Cluster};
@@ -15,16 +16,13 @@ use crate::deletions::{Approval, DeletionFiles, HeldDeletions};
 use crate::held_output::HeldOutputFile;
 use crate::in_force::{self, InForce};
 use crate::metrics::{OfCluster, Reason};
+use crate::retry::Retry;
 use crate::status::{FrozenStatus, HeldStatus};
 use crate::takeover::Takeover;
 use crate::{AgentError, AgentStatus, DeleteBrake, Metrics};
 
 /// How often it is looked for an approval while deletions are held: a person waits for it.
 const APPROVAL_CHECK: Duration = Duration::from_secs(1);
-
-/// When an output is applied again of which something could not be read or written: long enough for a report to be read, short
-/// enough for a person who has mended it.
-const RETRY: Duration = Duration::from_secs(15);
 
 /// Applies outputs to the cluster and keeps the last one on disk.
 pub(crate) struct Outputs<C> {
@@ -40,6 +38,8 @@ pub(crate) struct Outputs<C> {
     pub(crate) readiness: Readiness,
     pub(crate) takeover: Arc<Takeover>,
     pub(crate) hold: Hold,
+    /// When what failed of the last output is tried again.
+    pub(crate) retry: Mutex<Retry>,
 }
 
 /// What keeps deletions from being carried out, between two outputs.
@@ -48,17 +48,8 @@ pub(crate) struct Hold {
     held: watch::Sender<Option<HeldDeletions>>,
     /// The approval that was looked at last, so that one that does not help is not tried again and again.
     tried: Mutex<Option<Approval>>,
-    /// Why the last output is to be applied again, though nobody approves anything.
-    again: Mutex<Option<Again>>,
-}
-
-/// When the last output is applied again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Again {
-    /// When the server that took over is believed.
-    Believed,
-    /// After a while: what could not be read or written may be then.
-    Later,
+    /// The last output was applied while the server that made it was in doubt.
+    in_doubt: AtomicBool,
 }
 
 impl Hold {
@@ -70,7 +61,7 @@ impl Hold {
             let (since, objects) = (clock.now(), Default::default());
             Some(HeldDeletions { since, present: 0, output: ContentHash::default(), objects })
         });
-        Self { held: watch::Sender::new(held), tried: Mutex::default(), again: Mutex::default() }
+        Self { held: watch::Sender::new(held), tried: Mutex::default(), in_doubt: AtomicBool::new(false) }
     }
 }
 
@@ -81,25 +72,24 @@ struct Plan {
     reason: String,
     /// The brake's judgement; `None` if it has nothing to judge.
     braked: Option<Option<HeldDeletions>>,
+    /// The cluster could not be read; it may be the next time.
+    is_unread: bool,
 }
 
 impl<C: Cluster> Outputs<C> {
     async fn plan(&self, snapshot: &Snapshot) -> Plan {
-        let held_back = |reason: String| Plan { mode: ApplyMode::AddOnly, reason, braked: None };
+        let held_back = |reason: String| Plan { mode: ApplyMode::AddOnly, reason, braked: None, is_unread: false };
         if let Some(doubt) = snapshot.meta().any_doubt() {
             return held_back(doubt.to_owned());
         }
         let doubt = self.takeover.doubt();
         if let Some(doubt) = doubt {
-            self.again(Again::Believed);
+            self.hold.in_doubt.store(true, Ordering::Relaxed);
             return held_back(doubt);
         }
         let surplus = match self.cluster.surplus(snapshot).await {
             Ok(surplus) => surplus,
-            Err(error) => {
-                self.again(Again::Later);
-                return held_back(error.to_string());
-            }
+            Err(error) => return Plan { is_unread: true, ..held_back(error.to_string()) },
         };
         let before = self.hold.held.borrow().clone();
         let approval = match &before {
@@ -121,11 +111,7 @@ impl<C: Cluster> Outputs<C> {
                 held.present
             )
         });
-        Plan { mode: verdict.mode, reason, braked: Some(verdict.held) }
-    }
-
-    fn again(&self, when: Again) {
-        *self.hold.again.lock() = Some(when);
+        Plan { mode: verdict.mode, reason, braked: Some(verdict.held), is_unread: false }
     }
 
     /// Puts what the brake holds on disk, before anything of the output is applied.
@@ -170,8 +156,8 @@ impl<C: Cluster> Outputs<C> {
     }
 
     /// What is in force from now on, on disk together with the output, before anything of it is applied: an agent that dies
-    /// in between goes on from here and never back behind it.
-    async fn follow(&self, held: &Held) -> Result<Frozen, String> {
+    /// in between goes on from here and never back behind it. Also tells whether all of that was done.
+    async fn follow(&self, held: &Held) -> (Result<Frozen, String>, bool) {
         let mut in_force = self.in_force.lock().await;
         let frozen = in_force.follow(held, &*self.cluster).await;
         let kept = match in_force.keep(held).await {
@@ -186,10 +172,11 @@ impl<C: Cluster> Outputs<C> {
             Ok(()) if frozen.is_ok() => in_force.forget(held).await,
             kept => kept,
         };
-        if let Err(error) = done {
+        if let Err(error) = &done {
             tracing::error!(%error, "the output could not be kept for the next start; it is applied all the same");
         }
-        frozen
+        let all = done.is_ok() && frozen.is_ok();
+        (frozen, all)
     }
 
     /// Shows what is kept as not everything is known.
@@ -256,15 +243,16 @@ impl<C: Cluster> Applier for Outputs<C> {
     async fn apply(&self, held: Held) -> ApplyReport {
         let started = Instant::now();
         let output = held.visible();
-        *self.hold.again.lock() = None;
-        let (frozen, plan) = match self.follow(&held).await {
+        // Whatever holds deletions now may be something else.
+        self.hold.in_doubt.store(false, Ordering::Relaxed);
+        let (frozen, is_kept) = self.follow(&held).await;
+        let (frozen, plan) = match frozen {
             Ok(frozen) => {
                 let plan = self.plan(&frozen.in_force).await;
                 (frozen, plan)
             }
             Err(reason) => {
-                self.again(Again::Later);
-                let plan = Plan { mode: ApplyMode::AddOnly, reason, braked: None };
+                let plan = Plan { mode: ApplyMode::AddOnly, reason, braked: None, is_unread: true };
                 (Frozen { in_force: Snapshot::clone(output), ..Frozen::default() }, plan)
             }
         };
@@ -274,11 +262,6 @@ impl<C: Cluster> Applier for Outputs<C> {
         }
         let outcome = self.cluster.apply(snapshot, plan.mode.clone()).await;
         self.in_force.lock().await.applied(outcome.held.is_empty());
-        let is_passing =
-            |error: &ApplyError| matches!(error, ApplyError::Failed { .. } | ApplyError::Unreadable { .. });
-        if outcome.failed.iter().any(|failure| is_passing(&failure.error)) {
-            self.again(Again::Later);
-        }
         self.settle(&plan, &outcome).await;
         self.show(&plan, &outcome);
         self.show_frozen(&frozen);
@@ -290,18 +273,21 @@ impl<C: Cluster> Applier for Outputs<C> {
             outcome: Outcome::Failed,
             message: failure.error.to_string(),
         });
+        let shown = self.status.borrow().clone();
+        let held_because =
+            shown.held.as_ref().map_or_else(String::new, |held| format!("{}; {}", held.reason, held.what_to_do));
         let kept = outcome.held.iter().map(|key| ObjectResult {
             key: key.clone(),
             outcome: Outcome::Held,
-            message: plan.reason.clone(),
+            message: held_because.clone(),
         });
-        let frozen_results = frozen.kept.iter().map(|(key, kept)| ObjectResult {
-            key: key.clone(),
-            outcome: Outcome::Held,
-            message: kept.reason.clone(),
+        let frozen_results = frozen.kept.iter().map(|(key, kept)| {
+            let what_to_do = kept.because.as_ref().and_then(|cluster| Some(&shown.frozen.get(cluster)?.what_to_do));
+            let message = what_to_do.map_or_else(|| kept.reason.clone(), |what| format!("{}; {what}", kept.reason));
+            ObjectResult { key: key.clone(), outcome: Outcome::Held, message }
         });
         let results: Vec<_> = failed.chain(kept).chain(frozen_results).collect();
-        for failure in &outcome.failed {
+        for failure in self.retry.lock().attempted(&outcome.failed, !is_kept || plan.is_unread, Instant::now()) {
             let expected = matches!(failure.error, ApplyError::NotOurs { .. });
             tracing::warn!(object = %failure.key, error = %failure.error, expected, "an object was not applied");
         }
@@ -328,20 +314,25 @@ impl<C: Cluster> Applier for Outputs<C> {
         ApplyReport::new(held.version(), held.digest(), applied, results)
     }
 
-    /// When somebody has approved what is held, a server that took over is believed, or what could not be done is due again.
+    /// When somebody has approved what is held, a server that took over is believed, or it is time to try again what failed.
     async fn due(&self) {
-        let again = *self.hold.again.lock();
         let over = async {
-            match again {
-                Some(Again::Later) => tokio::time::sleep(RETRY).await,
-                Some(Again::Believed) if self.takeover.doubt().is_none() => {}
-                _ => self.takeover.over().await,
+            if self.takeover.doubt().is_some() || !self.hold.in_doubt.load(Ordering::Relaxed) {
+                self.takeover.over().await;
+            }
+        };
+        let retry_at = self.retry.lock().at();
+        let again = async {
+            match retry_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
             () = self.approved() => {}
             () = over => {}
+            () = again => {}
         }
     }
 }
@@ -445,6 +436,7 @@ mod tests {
             status: Arc::new(watch::Sender::new(AgentStatus::default())),
             readiness: Readiness::new(),
             takeover: Arc::new(Takeover::open(folder, Duration::from_secs(60)).with_clock(clock.clone())),
+            retry: Mutex::default(),
             clock,
         }
     }

@@ -25,6 +25,10 @@ const SENT_AWAY_JITTER: Duration = Duration::from_secs(1);
 /// How long a replica that sent the agent away is tried after the others: as long as it may take to stop, and more.
 const AVOIDED: Duration = Duration::from_secs(30);
 
+/// How often in a row an agent that was sent away comes back to full replicas before it tries another server: behind one
+/// address there may be several, and each lets it in after three refusals.
+const FULL: usize = 5;
+
 /// Time between two questions to a preferred server that answers.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -56,6 +60,8 @@ pub(crate) enum Next {
 pub(crate) enum Parting {
     /// The server asked to go to another replica.
     SentAway,
+    /// The replica has its share of agents, and another one has room.
+    Full,
     /// Anything else.
     Broken,
 }
@@ -189,11 +195,12 @@ impl Servers {
         }
         server.judge_return(returned, lasted);
         server.again = match parting {
-            Parting::SentAway => {
+            Parting::SentAway | Parting::Full => {
                 server.avoided.insert(endpoint, now + AVOIDED);
                 server.sent_away += 1;
                 // One name or address may stand for several replicas: each gets its chance before another server does.
-                if server.sent_away <= server.endpoints {
+                let least = if parting == Parting::Full { FULL } else { 0 };
+                if server.sent_away <= server.endpoints.max(least) {
                     Again::First(now + SENT_AWAY_JITTER.mul_f64(jitter))
                 } else {
                     server.sent_away = 0;

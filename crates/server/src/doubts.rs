@@ -29,10 +29,11 @@ impl Doubts {
     pub(crate) fn of(inputs: &Inputs, registered: &BTreeMap<Name, Registered>, scope: SafeModeScope) -> Self {
         let clusters = doubts(inputs, registered);
         let is_known = |(name, _): &(&Name, &ClusterDoubt)| {
-            registered.get(*name).is_some_and(|cluster| cluster.warm || cluster.present)
+            let known = registered.get(*name);
+            known.is_some_and(|cluster| cluster.present || (cluster.warm && !cluster.skip_warming))
                 || inputs.clusters.contains_key(*name)
         };
-        // A cluster that never sent anything takes nothing away.
+        // A cluster that never sent anything takes nothing away, and one that skips warming holds up nobody else.
         let first = || clusters.iter().find(is_known).map(|(_, doubt)| doubt.reason.clone());
         let everything = doubt(inputs).or_else(|| (scope == SafeModeScope::Fleet).then(first).flatten());
         Self { everything, clusters }

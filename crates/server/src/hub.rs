@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meshrelay_pki::tls::TlsMode;
@@ -16,6 +16,9 @@ use crate::replicas::{Rebalancing, StoredOutputs, connected};
 use crate::state_file::StateFile;
 use crate::warm::{self, WarmClusters};
 use crate::{ClusterStatus, HeldDeletions, Metrics, ServerStatus};
+
+/// How many of an agent's messages on objects that stay are looked at for the reasons: nearly all say the same.
+const MESSAGES: usize = 1_000;
 
 /// What streams read and write: inputs in, outputs out, status beside.
 pub(crate) struct ServerHub {
@@ -166,7 +169,8 @@ impl Hub for ServerHub {
                 return Err(Refusal::new(RefusalReason::WrongToken, message));
             }
         }
-        if let Some(rebalancing) = &self.rebalancing {
+        // An agent that would come from another plane is welcome: one of the replicas takes it.
+        if let Some(rebalancing) = self.rebalancing.as_ref().filter(|_| !caller.only_asks) {
             let own = connected(&self.status.borrow()).into_keys().collect();
             rebalancing.admit(&own, cluster, caller.peer.source)?;
         }
@@ -257,8 +261,11 @@ impl Hub for ServerHub {
             Notice::Applied(report) => {
                 let failed = report.results.iter().filter(|result| result.outcome == Outcome::Failed).count();
                 self.metrics.write_failures.get_or_create(&label).inc_by(failed as u64);
-                let mut held = report.results.into_iter().filter(|result| result.outcome == Outcome::Held);
-                let held = held.next().map(|first| (1 + held.count(), first.message));
+                let held = report.results.into_iter().filter(|result| result.outcome == Outcome::Held);
+                let messages: Vec<String> = held.map(|result| result.message).collect();
+                let reasons: BTreeSet<&String> = messages.iter().take(MESSAGES).collect();
+                let reasons = reasons.into_iter().map(String::as_str).collect::<Vec<_>>().join(" | ");
+                let held = (!messages.is_empty()).then_some((messages.len(), reasons));
                 let output = self.output_of(cluster);
                 if held.is_some() {
                     // It may wait for inputs that are here by now, and changed nothing else.

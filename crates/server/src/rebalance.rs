@@ -39,6 +39,9 @@ const FRESH: Duration = Duration::from_secs(8);
 /// How much more than its share a replica may have, of a hundred, and the part of its share that it asks at one time.
 const PERCENT: usize = 10;
 
+/// Longest time between two times that agents are asked, whatever the settings say: for ever, for all purposes.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
 /// How often in a row an agent is refused at most: where all ways lead here, it has to get in.
 const REFUSALS: u32 = 3;
 
@@ -70,6 +73,13 @@ struct Other {
     said: Said,
     /// When it said something new.
     heard_at: Duration,
+}
+
+impl Other {
+    /// It says to have an agent that is here: it has not spoken since that left it, and may be gone.
+    fn may_be_gone(&self, own: &BTreeSet<Name>) -> bool {
+        !self.said.clusters.is_disjoint(own)
+    }
 }
 
 #[derive(Debug)]
@@ -142,42 +152,39 @@ impl Rebalance {
         self.others = None;
     }
 
-    /// The other replicas, if what is known of them is new and they have been the same ones for long enough. `own` are the
-    /// agents here: a replica that says to have one of them has not spoken since that left it, and may be gone.
-    fn settled(&self, now: Duration, own: &BTreeSet<Name>) -> Option<&BTreeMap<String, Other>> {
+    /// The other replicas, if what is known of them is new and they have been the same ones for long enough.
+    fn settled(&self, now: Duration) -> Option<&BTreeMap<String, Other>> {
         let others = self.others.as_ref()?;
-        let known = |other: &Other| {
-            other.said.translates && now < other.heard_at + FRESH && other.said.clusters.is_disjoint(own)
-        };
+        let known = |other: &Other| other.said.translates && now < other.heard_at + FRESH;
         let is_settled = self.settings.enabled
             && !others.is_empty()
-            && now >= self.same_since + self.settings.settle.0
+            && now >= self.same_since.saturating_add(self.settings.settle.0)
             && others.values().all(known);
         is_settled.then_some(others)
     }
 
     /// How agents are spread; `coming` is one that is on its way here.
     fn spread(others: &BTreeMap<String, Other>, own: &BTreeSet<Name>, coming: Option<&Name>) -> Spread {
-        // Who comes has left the others, whatever they said before.
-        let is_there = |name: &&Name| coming != Some(*name);
-        let counts: Vec<usize> =
-            others.values().map(|other| other.said.clusters.iter().filter(is_there).count()).collect();
-        let replicas = counts.len() + 1;
-        let total = counts.iter().sum::<usize>() + own.len() + usize::from(coming.is_some());
+        // Who is here or comes has left the others, whatever they said before.
+        let is_there = |name: &&Name| !own.contains(*name) && coming != Some(*name);
+        let count = |other: &Other| other.said.clusters.iter().filter(is_there).count();
+        let replicas = others.len() + 1;
+        let total = others.values().map(count).sum::<usize>() + own.len() + usize::from(coming.is_some());
         let share = total.div_ceil(replicas);
-        let room = counts.iter().map(|count| share.saturating_sub(*count)).sum();
+        let alive = others.values().filter(|other| !other.may_be_gone(own));
+        let room = alive.map(|other| share.saturating_sub(count(other))).sum();
         Spread { own: own.len(), room, share, replicas }
     }
 
     /// The agents to send away now; `own` are those that are connected.
     pub(crate) fn send_away(&mut self, now: Duration, own: &BTreeSet<Name>) -> Vec<Name> {
-        let Some(others) = self.settled(now, own) else { return Vec::new() };
-        if now < self.next_at {
+        let Some(others) = self.settled(now) else { return Vec::new() };
+        if now < self.next_at || others.values().any(|other| other.may_be_gone(own)) {
             return Vec::new();
         }
         let spread = Self::spread(others, own, None);
         let jitter = self.random.random_range(0.75..1.25);
-        self.next_at = now + self.settings.interval.0.mul_f64(jitter);
+        self.next_at = now + self.settings.interval.0.min(LONGEST_INTERVAL).mul_f64(jitter);
         let a_part = (spread.share * PERCENT).div_ceil(100).max(1);
         let excess = spread.own.saturating_sub(spread.share);
         if excess < a_part {
@@ -205,12 +212,12 @@ impl Rebalance {
         cluster: &Name,
         source: Option<SocketAddr>,
     ) -> Result<(), String> {
-        let Some(others) = self.settled(now, own) else { return Ok(()) };
+        let Some(others) = self.settled(now) else { return Ok(()) };
         if own.contains(cluster) {
             return Ok(());
         }
-        let Spread { own, room, share, replicas } = Self::spread(others, own, Some(cluster));
-        if own < share || room == 0 {
+        let Spread { own: count, room, share, replicas } = Self::spread(others, own, Some(cluster));
+        if count < share || room == 0 {
             return Ok(());
         }
         let was_sent = self.sent_away.get(cluster).is_some_and(|sent| now < sent.at + ON_ITS_WAY);
@@ -229,7 +236,7 @@ impl Rebalance {
             *refused = Refused { at: now, times: refused.times + 1, source };
         }
         Err(format!(
-            "this replica serves {own} clusters, which is its share with {replicas} replicas, and another one has room; \
+            "this replica serves {count} clusters, which is its share with {replicas} replicas, and another one has room; \
              connect again"
         ))
     }

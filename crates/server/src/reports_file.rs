@@ -40,3 +40,48 @@ fn write(path: &Path, reports: &Reports) -> std::io::Result<()> {
     std::fs::write(&temporary, meshrelay_snapshot::to_yaml(&value))?;
     std::fs::rename(&temporary, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Runs until there are no more reports; tells whether the file was written.
+    async fn is_written(token: Option<u64>) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("reports.yaml");
+        let (reports, newest) = watch::channel(None);
+        let (_leads, leader) = watch::channel(token);
+        reports.send_replace(Some(Arc::default()));
+        drop(reports);
+        keep(path.clone(), newest, leader).await;
+        path.exists()
+    }
+
+    #[tokio::test]
+    async fn the_leader_alone_writes_the_file() {
+        assert!(is_written(Some(1)).await);
+        assert!(!is_written(None).await);
+    }
+
+    #[tokio::test]
+    async fn a_new_leader_writes_what_it_found_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("reports.yaml");
+        let (reports, newest) = watch::channel(None);
+        let (leads, leader) = watch::channel(None);
+        reports.send_replace(Some(Arc::default()));
+        tokio::spawn(keep(path.clone(), newest, leader));
+        // On one thread: the task has gone as far as it can.
+        tokio::task::yield_now().await;
+        assert!(!path.exists());
+        leads.send_replace(Some(1));
+        let written = async {
+            while !path.exists() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), written).await.unwrap();
+    }
+}

@@ -29,6 +29,10 @@ const FEED_WAIT: Duration = Duration::from_secs(2);
 /// After a failed call, when it is made again.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// What is done with the store, for the log.
+const WRITING: &str = "writing an input";
+const FOLLOWING: &str = "following changes";
+
 /// Document with the clusters that have sent a snapshot at some time, and when they sent the first.
 const WARM: &str = "warm-clusters";
 
@@ -42,6 +46,8 @@ pub(crate) struct Sharing {
     replica: String,
     /// What the store is known to hold, to write and read differences only.
     known: Mutex<BTreeMap<Name, Stored>>,
+    /// What the store refuses though it is there, and why, as far as the log was told.
+    failing: Mutex<BTreeMap<&'static str, String>>,
 }
 
 impl Sharing {
@@ -53,7 +59,15 @@ impl Sharing {
         replica: impl Into<String>,
     ) -> Self {
         inputs.expect_store();
-        Self { store, inputs, memory, metrics, replica: replica.into(), known: Mutex::default() }
+        Self {
+            store,
+            inputs,
+            memory,
+            metrics,
+            replica: replica.into(),
+            known: Mutex::default(),
+            failing: Mutex::default(),
+        }
     }
 
     /// Writes and follows until stopped. A store that is away stops neither agents nor translation: both go on with what
@@ -67,6 +81,10 @@ impl Sharing {
     async fn watch_health(&self) {
         let mut health = self.store.health();
         let mut was_connected = true;
+        // Before the first attempt to connect has ended there is nothing to say.
+        if !health.borrow_and_update().is_connected() && health.changed().await.is_err() {
+            return std::future::pending().await;
+        }
         loop {
             let now = health.borrow_and_update().clone();
             match (was_connected, now.is_connected()) {
@@ -93,13 +111,13 @@ impl Sharing {
             let mut failed = BTreeSet::new();
             for cluster in self.inputs.take_unshared() {
                 match self.write_one(&cluster).await {
-                    Ok(()) => {}
+                    Ok(()) => self.works(WRITING),
                     // To try again would not help before the agent sends something else.
                     Err(error) if matches!(error, StoreError::Secret { .. }) => {
                         tracing::error!(%cluster, %error, "the input is not shared with other replicas");
                     }
                     Err(error) => {
-                        self.failed("writing an input", &error);
+                        self.failed(WRITING, &error);
                         failed.insert(cluster);
                     }
                 }
@@ -207,9 +225,12 @@ impl Sharing {
             tokio::select! {
                 biased;
                 done = step => match done {
-                    Ok(next) => cursor = next,
+                    Ok(next) => {
+                        self.works(FOLLOWING);
+                        cursor = next;
+                    }
                     Err(error) => {
-                        self.failed("following changes", &error);
+                        self.failed(FOLLOWING, &error);
                         tokio::time::sleep(RETRY).await;
                     }
                 },
@@ -275,8 +296,27 @@ impl Sharing {
 
     fn failed(&self, what: &'static str, error: &StoreError) {
         self.metrics.store_errors.inc();
+        let reason = error.to_string();
         // Of a store that is away the watch of its health says so once.
-        tracing::debug!(what, %error, "the snapshot store did not answer");
+        let is_told = !self.store.health().borrow().is_connected() || self.failing.lock().get(what) == Some(&reason);
+        if is_told {
+            tracing::debug!(what, %error, "the snapshot store did not answer");
+            return;
+        }
+        tracing::error!(
+            what,
+            %error,
+            "the snapshot store refuses: translation goes on with what is in memory, other replicas do not see changes \
+             until it is mended"
+        );
+        self.failing.lock().insert(what, reason);
+    }
+
+    /// Takes note that something works that may have failed before.
+    fn works(&self, what: &'static str) {
+        if self.failing.lock().remove(what).is_some() {
+            tracing::info!(what, "the snapshot store does it again");
+        }
     }
 }
 

@@ -109,7 +109,7 @@ pub struct ClusterStatus {
 pub struct HeldDeletions {
     /// How many, as far as the agent named them.
     pub objects: usize,
-    /// What the agent says about the first of them.
+    /// What the agent says about them, and what to do; different reasons with `|` in between.
     pub reason: String,
     /// Since when there are any, as far as this server knows.
     pub since: Timestamp,

@@ -136,7 +136,7 @@ fn collect(value: &Value, place: &str, in_list: bool, into: &mut BTreeSet<String
         }
         Value::Array(values) => values.iter().for_each(|value| collect(value, &format!("{place}[]"), true, into)),
         leaf if in_list && COUNTS.iter().any(|field| place.ends_with(field)) => {
-            drop(into.insert(format!("{place}={leaf}")))
+            into.insert(format!("{place}={leaf}"));
         }
         _ => {}
     }

@@ -19,6 +19,7 @@ pub const WORKLOAD_CLUSTERS: [&str; 2] = ["cluster1", "cluster2"];
 #[derive(Debug)]
 pub struct Fleet {
     programs: Programs,
+    clusters: Vec<String>,
     folder: TempDir,
     host: IpAddr,
 }
@@ -31,7 +32,46 @@ impl Fleet {
         // A server that is restarted must find its port free, so tests that run side by side do not share an address.
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let own = if cfg!(target_os = "linux") { NEXT.fetch_add(1, Ordering::Relaxed) } else { 0 };
-        Self { programs, folder, host: IpAddr::V4(Ipv4Addr::new(127, 0, own, 1)) }
+        let host = IpAddr::V4(Ipv4Addr::new(127, 0, own, 1));
+        Self { programs, clusters: WORKLOAD_CLUSTERS.map(str::to_owned).into(), folder, host }
+    }
+
+    /// The example with `count` workload clusters, all but the first of them alike, in which each needs the others: every
+    /// further cluster has a VirtualDestination of the Services of all, and the gateway of the first routes to it.
+    pub fn wide(programs: Programs, count: u8) -> Self {
+        let mut fleet = Self::bookinfo(programs);
+        let clusters = fleet.read("mgmt/clusters.yaml");
+        let second = clusters.split("---\n").find(|document| document.contains("name: cluster2\n")).unwrap().to_owned();
+        let mut all = clusters;
+        for number in 3..=count {
+            let name = format!("cluster{number}");
+            let like =
+                |text: &str| text.replace("cluster2", &name).replace("203.0.113.2", &format!("203.0.113.{number}"));
+            fs::create_dir(fleet.folder().join(&name)).unwrap();
+            for file in ["bookinfo.yaml", "gateways.yaml", "istio.yaml", "namespaces.yaml", "nodes.yaml"] {
+                fleet.write(&format!("{name}/{file}"), &like(&fleet.read(&format!("cluster2/{file}"))));
+            }
+            all = format!("{all}---\n{}", like(&second));
+            for namespaces in [["istio-gateways", "gloo-mesh-addons"], ["bookinfo-frontends", "bookinfo-backends"]] {
+                let [one, two] = namespaces;
+                let entry = format!("  - name: cluster2\n    namespaces:\n    - name: {one}\n    - name: {two}\n");
+                fleet.edit("mgmt/workspaces.yaml", &[(&entry, &format!("{entry}{}", like(&entry)))]);
+            }
+            fleet.clusters.push(name);
+        }
+        fleet.write("mgmt/clusters.yaml", &all);
+        let mut routes = String::new();
+        for cluster in &fleet.clusters[1..] {
+            fleet.write(&format!("{cluster}/shared.yaml"), &shared_ratings(cluster));
+            routes += &route_to_ratings(cluster);
+        }
+        fleet.write("cluster1/shared.yaml", &routes);
+        fleet
+    }
+
+    /// The names of its workload clusters.
+    pub fn clusters(&self) -> impl Iterator<Item = &str> {
+        self.clusters.iter().map(String::as_str)
     }
 
     /// What is run for it.
@@ -113,7 +153,7 @@ impl Fleet {
         let before = self.read(path);
         let others: Vec<&str> =
             before.split("---\n").filter(|document| !document.contains(&format!("name: {cluster}\n"))).collect();
-        assert_eq!(others.len(), 2, "the other cluster and the management cluster");
+        assert_eq!(others.len(), self.clusters.len(), "the other clusters and the management cluster");
         self.write(path, &others.join("---\n"));
         before
     }
@@ -151,7 +191,7 @@ impl Fleet {
         let out = tempfile::tempdir().unwrap();
         let answer = self.programs.meshctl(&["translate", self.argument(), "-o", out.path().to_str().unwrap()]);
         assert_eq!(answer.code, 0, "{}", answer.stderr);
-        WORKLOAD_CLUSTERS.map(|cluster| (cluster.to_owned(), yaml_files(&out.path().join(cluster)))).into()
+        self.clusters().map(|cluster| (cluster.to_owned(), yaml_files(&out.path().join(cluster)))).collect()
     }
 
     /// Waits until the agents have applied what `meshctl translate` makes of the manifests, byte for byte.
@@ -162,6 +202,26 @@ impl Fleet {
             wait_for(format_args!("the outputs of {cluster}"), || difference(expected, &self.applied(cluster)));
         }
     }
+}
+
+/// A host name for the ratings of all clusters, of a cluster's own making.
+fn shared_ratings(cluster: &str) -> String {
+    format!(
+        "apiVersion: networking.gloo.solo.io/v2\nkind: VirtualDestination\nmetadata:\n  name: ratings-of-{cluster}\n  \
+         namespace: bookinfo-backends\n  labels:\n    expose: \"true\"\nspec:\n  hosts:\n  - ratings.{cluster}.internal\n  services:\n  \
+         - namespace: bookinfo-backends\n    labels:\n      app: ratings\n  ports:\n  - number: 9080\n    protocol: HTTP\n"
+    )
+}
+
+/// A route from the gateway of the first cluster to that host name.
+fn route_to_ratings(cluster: &str) -> String {
+    format!(
+        "---\napiVersion: networking.gloo.solo.io/v2\nkind: RouteTable\nmetadata:\n  name: ratings-of-{cluster}\n  \
+         namespace: bookinfo-frontends\n  labels:\n    expose: \"true\"\nspec:\n  hosts:\n  - ratings.{cluster}.example.com\n  \
+         virtualGateways:\n  - name: north-south-gw\n    namespace: istio-gateways\n    cluster: cluster1\n  http:\n  - name: all\n    \
+         forwardTo:\n      destinations:\n      - kind: VIRTUAL_DESTINATION\n        ref:\n          name: ratings-of-{cluster}\n          \
+         namespace: bookinfo-backends\n          cluster: {cluster}\n        port:\n          number: 9080\n"
+    )
 }
 
 /// File with the token that agents register with, in a state folder.

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::fleet::{Fleet, WORKLOAD_CLUSTERS};
-use crate::process::{Process, command};
+use crate::process::{Process, command_under};
 use crate::wait::wait_for;
 
 /// A management server of a fleet.
@@ -45,10 +45,15 @@ impl Server {
 
     /// Starts at an address, with further arguments.
     pub fn start_at(fleet: &Fleet, relay: SocketAddr, further: &[&str]) -> Self {
+        Self::start_under(&[], fleet, relay, further)
+    }
+
+    /// As [`Server::start_at`], run by other words.
+    pub fn start_under(words: &[&str], fleet: &Fleet, relay: SocketAddr, further: &[&str]) -> Self {
         let settings = fleet.folder().join("server-settings.yaml");
         // The creation time that `fleet.yaml` gives to resources without one.
         std::fs::write(&settings, "clock: 2026-01-01T00:00:00Z\n").unwrap();
-        let mut command = command(fleet.programs().server);
+        let mut command = command_under(words, fleet.programs().server);
         path(&mut command, further, "--settings", &settings);
         path(&mut command, further, "--management-directory", &fleet.folder().join("mgmt"));
         path(&mut command, further, "--state-directory", &fleet.state("server"));
@@ -73,14 +78,6 @@ impl Server {
         self.endpoints.wait_for_metric(&format!("meshrelay_refusals_total{{reason=\"{reason}\"}}"), |n| n >= 1.0);
         let name = format!("meshrelay_agent_refusals_total{{reason=\"{reason}\"}}");
         agent.endpoints.wait_for_metric(&name, |n| n >= 1.0);
-    }
-
-    /// Waits until both sides say that the cluster of an agent is registered no longer.
-    pub fn wait_until_deregistered(&self, agent: &Agent) {
-        self.process.line(&["agent disconnected", "MR0213"]);
-        assert!(agent.process.line(&["MR0213"]).contains("was removed from the management cluster"));
-        self.endpoints.wait_for_metric("meshrelay_refusals_total{reason=\"deregistered\"}", |n| n >= 1.0);
-        agent.endpoints.wait_for_metric("meshrelay_agent_refusals_total{reason=\"deregistered\"}", |n| n >= 1.0);
     }
 
     /// Waits until a failed handshake shows on both sides, each with its view of it.
@@ -108,10 +105,15 @@ impl Agent {
 
     /// As [`Agent::start`], with several servers, the preferred one first.
     pub fn start_with(fleet: &Fleet, cluster: &str, servers: &[SocketAddr], further: &[&str]) -> Self {
+        Self::start_under(&[], fleet, cluster, servers, further)
+    }
+
+    /// As [`Agent::start_with`], run by other words.
+    pub fn start_under(words: &[&str], fleet: &Fleet, cluster: &str, servers: &[SocketAddr], further: &[&str]) -> Self {
         let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
         let settings = fleet.folder().join(format!("{cluster}-settings.yaml"));
         std::fs::write(&settings, format!("clock: 2026-01-01T00:00:00Z\ntrustDomain: {cluster}\n")).unwrap();
-        let mut command = command(fleet.programs().agent);
+        let mut command = command_under(words, fleet.programs().agent);
         path(&mut command, further, "--settings", &settings);
         path(&mut command, further, "--directory", &fleet.folder().join(cluster));
         path(&mut command, further, "--state-directory", &fleet.state(cluster));

@@ -13,7 +13,7 @@ mod watcher;
 
 pub use fleet::{Files, Fleet, TOKEN_FILE, WORKLOAD_CLUSTERS, copy, difference, yaml_files};
 pub use installation::{Agent, Endpoints, Server, get, install};
-pub use process::{Answer, Process, Programs, command, run};
+pub use process::{Answer, Process, Programs, SURVIVES_FULL_DISK, command, run, with_clock};
 pub use proxy::Proxy;
 pub use redis_server::{Redis, free_port};
 pub use wait::{STEP, wait_for};

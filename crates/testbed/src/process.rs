@@ -1,4 +1,5 @@
 use std::io::{BufRead as _, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 
@@ -66,8 +67,22 @@ impl Process {
 
     /// Sends a signal, such as TERM.
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", self.child.id())).status().unwrap();
-        assert!(sent.success());
+        send(signal, &self.child);
+    }
+
+    /// Lets it write no file beyond so many bytes, as a full disk does; `None` gives the room back. For a program that was
+    /// started under [`SURVIVES_FULL_DISK`].
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let pid = self.child.id().to_string();
+        let set =
+            Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={limit}:unlimited")]).status().unwrap();
+        assert!(set.success());
+    }
+
+    /// All lines so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().clone()
     }
 
     /// Waits until the program has ended by itself.
@@ -77,6 +92,12 @@ impl Process {
             child.try_wait().unwrap().ok_or_else(|| "it is running".to_owned())
         })
     }
+}
+
+/// Sends a signal to a process.
+pub(crate) fn send(signal: &str, child: &Child) {
+    let sent = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", child.id())).status().unwrap();
+    assert!(sent.success());
 }
 
 impl Drop for Process {
@@ -131,10 +152,34 @@ macro_rules! programs {
     };
 }
 
+/// Words before a program that make a write beyond the limit of [`Process::limit_files`] an error, and not its end.
+pub const SURVIVES_FULL_DISK: [&str; 4] = ["/bin/sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"];
+
+/// Words before a program that give it a clock that is wrong by so much, such as `+3h`; its timers run as others do.
+pub fn with_clock(offset: &str) -> [String; 4] {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/faketime/usr/lib");
+    let folders = std::fs::read_dir(tools).into_iter().flatten().flatten();
+    let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    let library = libraries.find(|library| library.is_file());
+    let library = library.unwrap_or_else(|| panic!("libfaketime is missing: run `cargo xtask setup`"));
+    [
+        "/usr/bin/env".to_owned(),
+        format!("LD_PRELOAD={}", library.display()),
+        format!("FAKETIME={offset}"),
+        "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+    ]
+}
+
 /// A command with an empty environment.
 pub fn command(program: &str) -> Command {
-    let mut command = Command::new(program);
-    command.env_clear();
+    command_under(&[], program)
+}
+
+/// A command with an empty environment that other words run, such as [`SURVIVES_FULL_DISK`].
+pub(crate) fn command_under(words: &[&str], program: &str) -> Command {
+    let mut all = words.iter().copied().chain([program]);
+    let mut command = Command::new(all.next().unwrap());
+    command.args(all).env_clear();
     command
 }
 

@@ -72,6 +72,7 @@ impl Proxy {
 
     /// Lets everything pass again.
     pub fn open(&self) {
+        self.shared.silent.store(false, Ordering::Relaxed);
         self.shared.room.store(i64::MAX, Ordering::Relaxed);
     }
 

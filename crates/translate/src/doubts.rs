@@ -10,12 +10,12 @@ use crate::{Inputs, Registered};
 /// inputs are there and complete.
 ///
 /// A cluster that has sent nothing to this server is missing whether or not it is known to have sent something to another
-/// one: objects that depend on it are proof enough, and a new cluster has none.
+/// one: objects that depend on it are proof enough, and a new cluster has none. That nobody waits for it makes it no better known.
 pub fn doubts(inputs: &Inputs, registered: &BTreeMap<Name, Registered>) -> BTreeMap<Name, ClusterDoubt> {
     let missing = registered.iter().filter_map(|(name, cluster)| {
         // What the server itself sees of the management cluster stands in for an agent that there may never have been.
         let is_wanted = cluster.warm || !inputs.clusters.contains_key(name);
-        let is_missing = !cluster.present && !cluster.skip_warming && is_wanted;
+        let is_missing = !cluster.present && is_wanted;
         let doubt =
             || ClusterDoubt { lack: Lack::Missing, reason: format!("the input of cluster {name} is not there yet") };
         is_missing.then(|| (name.clone(), doubt()))
@@ -63,8 +63,10 @@ mod tests {
         ];
         let found = doubts(&inputs, &registered.map(|(name, cluster)| (Name::from(name), cluster)).into());
         let found: Vec<(&str, Lack)> = found.iter().map(|(name, doubt)| (name.as_str(), doubt.lack)).collect();
-        assert_eq!(found, [("away", Lack::Missing), ("half", Lack::Incomplete), ("unheard of", Lack::Missing)]);
+        let missing = ["away", "not waited for", "unheard of"].map(|name| (name, Lack::Missing));
+        assert_eq!(found, [missing[0], ("half", Lack::Incomplete), missing[1], missing[2]]);
     }
+
     #[test]
     fn what_is_not_known_of_the_management_cluster_is_a_doubt_about_everything() {
         let of = |cluster: &str| {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use meshrelay_snapshot::{Gvk, Name, Object};
+use meshrelay_snapshot::{Gvk, Name, Object, depend_on, depends_on};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use crate::reads::Taken;
 use crate::unit::{Batch, Unit, UnitId, UnitKind, UnitReads};
 use crate::units::http_filters::Guard;
 use crate::units::route_table::Target;
@@ -139,8 +140,9 @@ impl Accepted {
         here.map(|(_, target)| target.clone()).collect()
     }
 
-    /// Puts what the tree gave in the place of what it gives now. What it says now remains.
-    pub(crate) fn replace(&self, root: &ResourceRef, batch: &mut Batch) {
+    /// Puts what the tree gave in the place of what it gives now. What it says now remains. It depends on what the tree
+    /// takes now, too.
+    pub(crate) fn replace(&self, root: &ResourceRef, batch: &mut Batch, taken: &Taken) {
         batch.notes.forget_outputs();
         batch.units.clear();
         for unit in &self.units {
@@ -150,12 +152,24 @@ impl Accepted {
                     batch.notes.effective_in(shaper, &unit.context.workspace);
                 }
             }
-            let objects = unit.objects.iter().map(|accepted| Arc::clone(&accepted.object)).collect();
+            let objects = unit.objects.iter().map(|accepted| with_more(&accepted.object, &unit.context.cluster, taken));
+            let objects = objects.collect();
             let id =
                 Arc::new(UnitId { context: unit.context.clone(), kind: UnitKind::RouteTable, parent: root.clone() });
-            batch.units.push(Unit { id, reads: Arc::new(UnitReads::new(unit.reads.clone())), objects });
+            batch.units.push(Unit { id, reads: Arc::new(UnitReads::new(unit.reads.clone()).with(taken)), objects });
         }
     }
+}
+
+/// An object that depends on more clusters.
+fn with_more(object: &Arc<Object>, own: &Name, more: &Taken) -> Arc<Object> {
+    let known = depends_on(object);
+    let mut more =
+        more.iter().map(|(cluster, _)| cluster).filter(|cluster| *cluster != own && !known.contains(*cluster));
+    let Some(first) = more.next() else { return Arc::clone(object) };
+    let mut value = object.value();
+    depend_on(&mut value, own, [first].into_iter().chain(more));
+    Object::from_value(&value).map_or_else(|_| Arc::clone(object), Arc::new)
 }
 
 impl AcceptedUnit {

@@ -116,10 +116,21 @@ impl Body {
 
     /// The same with more kinds of clusters that had a part: too many resources to name them all.
     pub(crate) fn reading<'a>(self, more: impl IntoIterator<Item = &'a Arc<BTreeSet<(Name, Gvk)>>>) -> Self {
-        let Shaping { shapers, annotation, reads, .. } = &*self.shapers;
-        let reads = more.into_iter().fold((**reads).clone(), |reads, more| reads.with(more));
-        let shaping = Shaping::new(shapers.clone(), Arc::clone(annotation), reads);
-        Self { shapers: Arc::new(shaping), ..self }
+        let Shaping { shapers, annotation, reads, clusters } = &*self.shapers;
+        let mut all = UnitReads::clone(reads);
+        let mut clusters = clusters.clone();
+        let mut is_more = false;
+        for more in more {
+            if !more.is_empty() && all.add(more) {
+                is_more = true;
+                clusters.extend(more.iter().map(|(cluster, _)| cluster.clone()));
+            }
+        }
+        if !is_more {
+            return self;
+        }
+        let (shapers, annotation, reads) = (shapers.clone(), Arc::clone(annotation), Arc::new(all));
+        Self { shapers: Arc::new(Shaping { shapers, annotation, reads, clusters }), ..self }
     }
 }
 

@@ -3,12 +3,19 @@
 //!
 //! Everything that a step can read is a [`Place`] (a cluster, or the results of an earlier step) and something in it.
 //! Both are condensed to numbers; should two things ever get the same one, a step is repeated without need.
+//!
+//! What is read is one thing, what is taken another: a step that looks for something in all clusters has read all of
+//! them, and taken something from those where it found it. Without one of these the result would be another one; without
+//! one in which nothing was found it would be the same. So the objects that come of it depend on what was [`Taken`].
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
-use meshrelay_snapshot::Name;
+use meshrelay_snapshot::{Gvk, Name};
+
+use crate::ResourceRef;
 
 /// Where something is read: see [`Reads`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,6 +132,79 @@ impl Changes {
     }
 }
 
+/// Kinds of clusters of which something had a part in a result.
+pub(crate) type Taken = Arc<BTreeSet<(Name, Gvk)>>;
+
+/// What is taken while a result is made.
+#[derive(Default)]
+struct Taking {
+    each: BTreeSet<(Name, Gvk)>,
+    /// What other results took that this one is made from.
+    with: Vec<Taken>,
+}
+
+thread_local! {
+    static TAKING: RefCell<Option<Taking>> = const { RefCell::new(None) };
+}
+
+/// Notes that the result that is being made would be another one without an object.
+pub(crate) fn take(source: &ResourceRef) {
+    take_kind(&source.cluster, &source.key.gvk);
+}
+
+/// As [`take`], for any object of a kind.
+pub(crate) fn take_kind(cluster: &Name, kind: &Gvk) {
+    TAKING.with_borrow_mut(|taking| {
+        if let Some(taking) = taking {
+            taking.each.insert((cluster.clone(), kind.clone()));
+        }
+    });
+}
+
+/// Notes that the result that is being made is made from one that took this.
+pub(crate) fn take_all(taken: &Taken) {
+    TAKING.with_borrow_mut(|taking| {
+        if let Some(taking) = taking.as_mut().filter(|_| !taken.is_empty())
+            && !taking.with.iter().any(|known| Arc::ptr_eq(known, taken))
+        {
+            taking.with.push(Arc::clone(taken));
+        }
+    });
+}
+
+/// Makes a result and tells what it took. If another one is made from it, that has taken this too only where
+/// [`take_all`] says so.
+pub(crate) fn taking<T>(make: impl FnOnce() -> T) -> (T, Taken) {
+    let outer = TAKING.replace(Some(Taking::default()));
+    let result = make();
+    let Taking { each, with } = TAKING.replace(outer).unwrap_or_default();
+    (result, joined(each, &with))
+}
+
+fn joined(mut each: BTreeSet<(Name, Gvk)>, with: &[Taken]) -> Taken {
+    if let ([one], true) = (with, each.is_empty()) {
+        return Arc::clone(one);
+    }
+    with.iter().for_each(|taken| each.extend(taken.iter().cloned()));
+    Arc::new(each)
+}
+
+/// What several results took.
+pub(crate) fn together<'a>(all: impl IntoIterator<Item = &'a Taken>) -> Taken {
+    let mut with: Vec<Taken> = Vec::new();
+    for taken in all.into_iter().filter(|taken| !taken.is_empty()) {
+        if !with.iter().any(|known| Arc::ptr_eq(known, taken)) {
+            with.push(Arc::clone(taken));
+        }
+    }
+    joined(BTreeSet::new(), &with)
+}
+
+/// The kinds of some objects.
+pub(crate) fn kinds<'a>(sources: impl IntoIterator<Item = &'a ResourceRef>) -> Taken {
+    Arc::new(sources.into_iter().map(|source| (source.cluster.clone(), source.key.gvk.clone())).collect())
+}
+
 fn condensed(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
@@ -134,6 +214,23 @@ fn condensed(value: &impl Hash) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_result_has_taken_what_it_and_those_that_it_is_made_from_took() {
+        let kind = |cluster: &str| (Name::from(cluster), Gvk::new("", "v1", "Service"));
+        let take = |cluster: &str| take_kind(&kind(cluster).0, &kind(cluster).1);
+        let (other, unused) = (Arc::new(BTreeSet::from([kind("other")])), Arc::new(BTreeSet::from([kind("unused")])));
+        let ((), taken) = taking(|| {
+            take("one");
+            let ((), inner) = taking(|| take_all(&other));
+            assert!(Arc::ptr_eq(&inner, &other), "the same is shared");
+            let ((), _) = taking(|| take_all(&unused));
+            take_all(&inner);
+        });
+        assert_eq!(*taken, BTreeSet::from([kind("one"), kind("other")]));
+        assert_eq!(together([&taken, &unused, &taken]).len(), 3);
+        take("nobody listens");
+    }
 
     #[test]
     fn a_step_is_touched_by_changes_of_what_it_read_only() {

@@ -95,14 +95,19 @@ impl UnitReads {
     /// These and those.
     pub(crate) fn union(&self, other: &Self) -> Self {
         let mut all = self.clone();
-        other.0.iter().for_each(|set| all.add(set));
+        for set in &other.0 {
+            all.add(set);
+        }
         all
     }
 
-    fn add(&mut self, set: &Arc<BTreeSet<(Name, Gvk)>>) {
-        if !self.0.iter().any(|known| Arc::ptr_eq(known, set)) {
+    /// Adds a shared set; returns whether it was another one than those that are there.
+    pub(crate) fn add(&mut self, set: &Arc<BTreeSet<(Name, Gvk)>>) -> bool {
+        let is_new = !self.0.iter().any(|known| Arc::ptr_eq(known, set));
+        if is_new {
             self.0.push(Arc::clone(set));
         }
+        is_new
     }
 }
 

@@ -185,3 +185,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn one_address_with_full_replicas_behind_it_is_tried_a_few_times_before_another_server() {
+    let mut servers = Servers::new(2, 3);
+    let (mut now, mut tries) = (Duration::ZERO, 0);
+    while let Next::Connect(server) = servers.next(now) {
+        if server == 1 {
+            break;
+        }
+        servers.order(0, now, vec![endpoint(0, 1)]);
+        servers.connected(now, 0, endpoint(0, 1));
+        // The replica that it was with asked it to go; what it reaches then is full.
+        servers.ended(now, if tries == 0 { Parting::SentAway } else { Parting::Full });
+        tries += 1;
+        if let Next::Wait(until) = servers.next(now) {
+            assert!(until <= now + seconds(1), "at once");
+            now = until;
+        }
+    }
+    assert_eq!(tries, 6);
+    assert!(now <= seconds(6));
+}

@@ -12,25 +12,6 @@ const MEMORY: [&str; 3] = ["warm-clusters.json", "allocations.json", "last-accep
 
 const METRIC: &str = "meshrelay_agent_frozen_objects{cluster=\"cluster3\"}";
 
-/// The example with a third cluster that is like the second one.
-fn three_clusters() -> Fleet {
-    let fleet = Fleet::bookinfo(PROGRAMS);
-    let third = |text: &str| text.replace("cluster2", "cluster3").replace("203.0.113.2", "203.0.113.3");
-    fs::create_dir(fleet.folder().join("cluster3")).unwrap();
-    for file in ["bookinfo.yaml", "gateways.yaml", "istio.yaml", "namespaces.yaml", "nodes.yaml"] {
-        fleet.write(&format!("cluster3/{file}"), &third(&fleet.read(&format!("cluster2/{file}"))));
-    }
-    let clusters = fleet.read("mgmt/clusters.yaml");
-    let second = clusters.split("---\n").find(|document| document.contains("name: cluster2\n")).unwrap();
-    fleet.write("mgmt/clusters.yaml", &format!("{clusters}---\n{}", third(second)));
-    for namespaces in [["istio-gateways", "gloo-mesh-addons"], ["bookinfo-frontends", "bookinfo-backends"]] {
-        let [one, two] = namespaces;
-        let entry = format!("  - name: cluster2\n    namespaces:\n    - name: {one}\n    - name: {two}\n");
-        fleet.edit("mgmt/workspaces.yaml", &[(&entry, &format!("{entry}{}", third(&entry)))]);
-    }
-    fleet
-}
-
 fn frozen(endpoints: Endpoints) -> Option<Value> {
     let (code, text) = endpoints.health("/status");
     assert_eq!(code, 200);
@@ -58,7 +39,7 @@ fn external(fleet: &Fleet) -> usize {
 
 #[test]
 fn a_cluster_that_stays_away_holds_what_depends_on_it_and_nothing_else_without_any_memory() {
-    let fleet = three_clusters();
+    let fleet = Fleet::wide(PROGRAMS, 3);
     let server = Server::start_at(&fleet, fleet.any_port(), &SCOPE);
     let relay = server.relay;
     let mut agents = ["cluster1", "cluster2", "cluster3"].map(|cluster| Agent::install(&fleet, cluster, &server));

@@ -36,7 +36,7 @@ fn wait_until_spread(replicas: [Endpoints; 2]) {
 #[test]
 fn agents_behind_a_balancer_spread_over_replicas_that_come_and_go_and_nothing_disappears() {
     let fleet = Fleet::bookinfo(PROGRAMS);
-    let redis = Redis::start(&[]);
+    let mut redis = Redis::start(&[]);
     let a = replica(&fleet, "server", &redis, fleet.any_port(), &[]);
     copy(&fleet.state("server"), &fleet.state("server2"));
     let mut b = replica(&fleet, "server2", &redis, fleet.any_port(), &[]);
@@ -87,6 +87,20 @@ fn agents_behind_a_balancer_spread_over_replicas_that_come_and_go_and_nothing_di
         let row = row(cluster);
         assert!(row.contains(name) && row.split_whitespace().nth(3) == Some("yes"), "{table}");
     }
+
+    // Without Redis, what is known of the other one is old, and says so.
+    redis.kill();
+    let status = wait_for("the store to be away", || {
+        let status = b.endpoints.status();
+        if status["store"]["connected"] == false { Ok(status) } else { Err(status["store"].to_string()) }
+    });
+    assert!(status["store"]["error"].as_str().is_some_and(|error| error.contains("MR09")), "{}", status["store"]);
+    let replicas = status["replicas"].as_object().unwrap().values();
+    assert!(replicas.into_iter().all(|replica| replica["this"] == replica["staleSince"].is_null()), "{status}");
+    let table = fleet.programs().meshctl(&["get", "clusters", "--server", &b.endpoints.url()]).stdout;
+    assert!(table.contains(" *\n") && table.contains("the snapshot store is away"), "{table}");
+    // The leader gives up by its own clock.
+    a.endpoints.wait_for_metric("meshrelay_leader", |n| n == 0.0);
 }
 
 #[test]

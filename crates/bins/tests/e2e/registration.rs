@@ -13,6 +13,14 @@ fn install_one(fleet: &Fleet) -> (Server, Agent) {
     (server, one)
 }
 
+/// Waits until both sides say that the cluster of an agent is registered no longer.
+fn wait_until_deregistered(server: &Server, agent: &Agent) {
+    server.process.line(&["agent disconnected", "MR0213"]);
+    assert!(agent.process.line(&["MR0213"]).contains("was removed from the management cluster"));
+    server.endpoints.wait_for_metric("meshrelay_refusals_total{reason=\"deregistered\"}", |n| n >= 1.0);
+    agent.endpoints.wait_for_metric("meshrelay_agent_refusals_total{reason=\"deregistered\"}", |n| n >= 1.0);
+}
+
 #[test]
 fn a_wrong_token_is_refused_until_it_is_put_right() {
     let fleet = Fleet::bookinfo(PROGRAMS);
@@ -96,7 +104,7 @@ fn a_cluster_gets_in_once_it_is_registered_and_is_cut_off_when_it_is_no_longer()
 
     let watcher = Watcher::over(&fleet, &["cluster2"]);
     fleet.unregister("cluster2");
-    server.wait_until_deregistered(&two);
+    wait_until_deregistered(&server, &two);
     // The streams' end is not all: the agent tries again, with its valid certificate.
     let mark = two.process.mark();
     two.process.line_since(mark, &["MR0204"]);

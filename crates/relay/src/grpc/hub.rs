@@ -91,4 +91,6 @@ pub struct Caller {
     pub token: Option<String>,
     /// What the stream is for.
     pub direction: Direction,
+    /// It opens none now, and asks whether it could.
+    pub only_asks: bool,
 }

@@ -252,7 +252,7 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
             }
         };
         let ours = self.our_hello(&hello.cluster);
-        let caller = Caller { hello, peer, token, direction: Direction::Push };
+        let caller = Caller { hello, peer, token, direction: Direction::Push, only_asks: true };
         // Whoever asks again and again while it is served elsewhere is no refused caller to count and log.
         self.check(&caller, &ours).map_err(|refusal| to_status(&refusal))
     }
@@ -302,7 +302,7 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
         let hello = self.hello(&mut incoming).await.map_err(|refusal| self.refuse("", &refusal))?;
         let cluster = hello.cluster.clone();
         let ours = self.our_hello(&cluster);
-        let caller = Caller { hello: hello.clone(), peer: peer.clone(), token, direction };
+        let caller = Caller { hello: hello.clone(), peer: peer.clone(), token, direction, only_asks: false };
         let (end, control) = watch::channel(Control::Run);
         let claim = self
             .check(&caller, &ours)

@@ -127,6 +127,16 @@ fn an_agent_that_came_back_is_left_alone_longer_each_time() {
     assert!(sent.last().unwrap() - sent[sent.len() - 3] > 3600, "{sent:?}");
 }
 
+#[test]
+fn no_setting_is_too_long() {
+    let mut one = settled(&[("b", BTreeSet::new())]);
+    one.settings.interval = Span(Duration::MAX);
+    assert_eq!(one.send_away(at(60), &names(4)).len(), 1);
+    assert_eq!(one.send_away(at(1 << 20), &names(4)).len(), 0);
+    one.settings.settle = Span(Duration::MAX);
+    assert_eq!(one.admit(at(60), &names(4), &"new".into(), None), Ok(()));
+}
+
 /// Replicas behind a balancer that gives each connection to any of them, in steps of a second.
 struct World {
     replicas: Vec<Option<Replica>>,
@@ -297,5 +307,18 @@ proptest! {
         let sent = world.sent;
         world.run(900);
         prop_assert_eq!(world.sent, sent);
+    }
+}
+
+#[test]
+fn a_hundred_agents_with_one_of_two_replicas_are_spread_after_about_two_minutes() {
+    for seed in 0..10 {
+        let mut world = World::new(&[0; 100], 2, seed);
+        while !world.is_balanced(100) {
+            world.step();
+            assert!(world.second <= 180, "{:?}", world.counts());
+        }
+        assert!(world.second >= 90, "{} s: that is a storm", world.second);
+        assert!(world.sent <= 60, "{} were sent", world.sent);
     }
 }

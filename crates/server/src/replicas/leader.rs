@@ -46,7 +46,7 @@ impl Holding {
     fn answered(&mut self, asked_at: Duration, now: Duration, lease: &Lease) {
         if lease.is_ours {
             // The answer may have taken long: the lease began between question and answer.
-            let until = (asked_at + lease.expires_in).saturating_sub(self.ttl / SHORT);
+            let until = asked_at.saturating_add(lease.expires_in).saturating_sub(self.ttl / SHORT);
             self.ours = Some((lease.token, until));
             self.ask_at = asked_at + self.ttl / RENEW;
         } else {

@@ -176,10 +176,12 @@ impl Outputs {
         };
         for cluster in serving {
             let Some(output) = self.hub.published(&cluster) else { continue };
-            match self.write(&cluster, output).await {
+            match self.write(&cluster, Arc::clone(&output)).await {
                 // To try again would not help before there is another output.
                 Err(error @ StoreError::Secret { .. }) => {
                     tracing::error!(%cluster, %error, "the output is not in the store");
+                    let version = self.known.get(&cluster).map_or(0, |known| known.version);
+                    self.known.insert(cluster, Known { version, output });
                 }
                 written => result = result.and(written),
             }

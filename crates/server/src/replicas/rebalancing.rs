@@ -83,3 +83,50 @@ impl Rebalancing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use meshrelay_relay::Direction;
+    use meshrelay_relay::grpc::{Caller, Hub as _, Peer};
+    use meshrelay_relay::wire::Hello;
+    use meshrelay_store::Span;
+
+    use super::*;
+    use crate::replicas::testing::hub;
+
+    #[test]
+    fn a_full_replica_refuses_streams_and_tells_who_only_asks_that_it_is_welcome() {
+        let settings = RebalanceSettings { settle: Span::millis(0), ..RebalanceSettings::default() };
+        let rebalancing = Rebalancing::new(settings, "a");
+        let folder = tempfile::tempdir().unwrap();
+        let mut hub = hub(folder.path());
+        let other = ReplicaState { translations: 1, said_at: Timestamp::UNIX_EPOCH, ..ReplicaState::default() };
+        rebalancing.heard(&[("b".to_owned(), other.clone())].into());
+        Arc::get_mut(&mut hub).unwrap().rebalancing = Some(Arc::new(rebalancing));
+        let caller = |port, only_asks| Caller {
+            hello: Hello { cluster: "two".into(), ..Hello::default() },
+            peer: Peer { certificate: None, source: Some(SocketAddr::from(([127, 0, 0, 1], port))) },
+            token: None,
+            direction: Direction::Push,
+            only_asks,
+        };
+        assert_eq!(hub.authorize(&caller(1, false)), Ok(()), "it is the first");
+        hub.status.send_modify(|status| status.clusters.get_mut("one").unwrap().pulling = true);
+        for port in 1..=3 {
+            assert_eq!(hub.authorize(&caller(port, true)), Ok(()));
+            let refusal = hub.authorize(&caller(port, false)).unwrap_err();
+            assert_eq!(refusal.reason, RefusalReason::AtCapacity);
+            hub.on_refused("two", &refusal);
+        }
+        assert_eq!(hub.status.borrow().clusters["two"].last_error, "", "nothing is wrong with it");
+        assert_eq!(hub.authorize(&caller(4, false)), Ok(()));
+        // A replica that translates nothing has no room.
+        let halted = ReplicaState { waiting_for: vec!["one".into()], ..other };
+        hub.rebalancing.as_ref().unwrap().heard(&[("b".to_owned(), halted)].into());
+        let mut third = caller(5, false);
+        third.hello.cluster = "one".into();
+        hub.status.send_modify(|status| status.clusters.get_mut("two").unwrap().pulling = true);
+        assert_eq!(hub.authorize(&third), Ok(()));
+    }
+}

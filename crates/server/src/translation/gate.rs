@@ -118,8 +118,12 @@ impl SafeMode {
             (false, _) => Some(ways_out(missing)),
         };
         let names = missing.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
-        let halted = !waiting_for.is_empty() || (for_store && now >= STORE_PATIENCE);
-        match self.told.say(halted, now) {
+        let halt = match for_store {
+            true if now >= STORE_PATIENCE => Some(Halt::ForStore),
+            false if !waiting_for.is_empty() => Some(Halt::ForClusters),
+            _ => None,
+        };
+        match self.told.say(halt, now) {
             Say::Nothing => {}
             Say::Halted if for_store => tracing::warn!(
                 clusters = names,
@@ -142,7 +146,7 @@ impl SafeMode {
                 "the safe start window is over: translating without the inputs that are missing"
             ),
         }
-        let note = since.zip(ways_out.as_ref()).filter(|_| halted).map(|(since, ways_out)| {
+        let note = since.zip(ways_out.as_ref()).filter(|_| halt.is_some()).map(|(since, ways_out)| {
             let end =
                 until.map_or_else(|| "until they are there".to_owned(), |until| format!("until {until:.0} at most"));
             let what = if for_store {
@@ -169,31 +173,38 @@ impl SafeMode {
     }
 }
 
+/// What a halt is for, as far as anybody is told: a store is given some time before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Halt {
+    ForStore,
+    ForClusters,
+}
+
 /// What the log is told of a halt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Say {
     Nothing,
-    /// It began, or has lasted long since it was told last.
+    /// It began, is for something else now, or has lasted long since it was told last.
     Halted,
     /// It has ended.
     Over,
 }
 
-/// When the log was told last of the halt that lasts.
+/// When the log was told last of the halt that lasts, and what it was for.
 #[derive(Debug, Default)]
-struct Reminder(Option<Duration>);
+struct Reminder(Option<(Duration, Halt)>);
 
 impl Reminder {
-    fn say(&mut self, halted: bool, now: Duration) -> Say {
-        match (self.0, halted) {
-            (None, false) => Say::Nothing,
-            (Some(_), false) => {
+    fn say(&mut self, halt: Option<Halt>, now: Duration) -> Say {
+        match (self.0, halt) {
+            (None, None) => Say::Nothing,
+            (Some(_), None) => {
                 self.0 = None;
                 Say::Over
             }
-            (Some(told), true) if now < told.saturating_add(REMINDER) => Say::Nothing,
-            (_, true) => {
-                self.0 = Some(now);
+            (Some((told, of)), Some(halt)) if of == halt && now < told.saturating_add(REMINDER) => Say::Nothing,
+            (_, Some(halt)) => {
+                self.0 = Some((now, halt));
                 Say::Halted
             }
         }
@@ -201,7 +212,7 @@ impl Reminder {
 
     /// When there is something to say again.
     fn next(&self, now: Duration) -> Duration {
-        self.0.unwrap_or(now).saturating_add(REMINDER)
+        self.0.map_or(now, |(told, _)| told).saturating_add(REMINDER)
     }
 }
 
@@ -213,12 +224,18 @@ mod tests {
     fn a_halt_is_told_when_it_begins_and_every_five_minutes_while_it_lasts() {
         let at = Duration::from_secs;
         let mut told = Reminder::default();
-        assert_eq!(told.say(false, at(0)), Say::Nothing);
-        assert_eq!(told.say(true, at(1)), Say::Halted);
-        assert_eq!((told.say(true, at(2)), told.next(at(2))), (Say::Nothing, at(301)));
-        assert_eq!((told.say(true, at(300)), told.say(true, at(301))), (Say::Nothing, Say::Halted));
-        assert_eq!(told.say(true, at(600)), Say::Nothing);
-        assert_eq!((told.say(false, at(601)), told.say(false, at(602))), (Say::Over, Say::Nothing));
-        assert_eq!(told.say(true, at(603)), Say::Halted, "another one");
+        let mut say = |halt, second| told.say(halt, at(second));
+        let clusters = Some(Halt::ForClusters);
+        assert_eq!(say(None, 0), Say::Nothing);
+        assert_eq!(say(clusters, 1), Say::Halted);
+        assert_eq!(
+            (say(clusters, 2), say(clusters, 300), say(clusters, 301)),
+            (Say::Nothing, Say::Nothing, Say::Halted)
+        );
+        assert_eq!(say(clusters, 600), Say::Nothing);
+        assert_eq!((say(None, 601), say(None, 602)), (Say::Over, Say::Nothing));
+        assert_eq!(say(Some(Halt::ForStore), 603), Say::Halted, "another one");
+        assert_eq!((say(clusters, 604), say(clusters, 605)), (Say::Halted, Say::Nothing), "it is for the clusters now");
+        assert_eq!(told.next(at(606)), at(904));
     }
 }

@@ -24,7 +24,7 @@ use meshrelay_snapshot::{Name, Object};
 use super::cluster::Problem;
 use super::kube::{ServiceAccountSpec, ServiceSpec};
 use super::{Cache, ClusterInput, Decode, Input, Ours, Theirs};
-use crate::reads::{Place, Thing, record};
+use crate::reads::{Place, Thing, record, take_kind};
 
 /// Decoded objects of one kind by namespace and name.
 pub(super) type ByName<T> = BTreeMap<(Name, Name), Arc<Input<T>>>;
@@ -32,6 +32,7 @@ pub(super) type ByName<T> = BTreeMap<(Name, Name), Arc<Input<T>>>;
 /// The objects of one kind in a cluster. What is looked at is recorded, see [`crate::reads`].
 #[derive(Debug)]
 pub(crate) struct Table<'a, T> {
+    cluster: &'a Name,
     place: Place,
     kind: &'static str,
     rows: &'a ByName<T>,
@@ -46,10 +47,12 @@ impl<T> Clone for Table<'_, T> {
 impl<T> Copy for Table<'_, T> {}
 
 impl<'a, T> Table<'a, T> {
-    /// One object by namespace and name.
+    /// One object by namespace and name. Whoever finds it has taken it; of those below, what is taken is told by others.
     pub(crate) fn get(self, key: &(Name, Name)) -> Option<&'a Arc<Input<T>>> {
         record(self.place, Thing::Object(self.kind, &key.0, &key.1));
-        self.rows.get(key)
+        let found = self.rows.get(key)?;
+        take_kind(self.cluster, &found.object.key().gvk);
+        Some(found)
     }
 
     /// All objects, in the order of namespaces and names.
@@ -95,7 +98,7 @@ macro_rules! tables {
         impl ClusterInput {
             $(
                 pub(crate) fn $table(&self) -> Table<'_, $spec> {
-                    Table { place: self.place, kind: $kind, rows: &self.tables.$table }
+                    Table { cluster: &self.name, place: self.place, kind: $kind, rows: &self.tables.$table }
                 }
             )+
         }

@@ -26,6 +26,7 @@ pub(crate) use workspaces::Workspace;
 
 use crate::fingerprint::Shared;
 use crate::input::{ClusterInput, Input};
+use crate::reads::{Taken, take_all, together};
 use crate::report::Notes;
 use crate::{ContextId, Options, ResourceRef};
 
@@ -60,6 +61,8 @@ pub(crate) struct Topology {
     sharing: Sharing,
     entry_points: BTreeMap<Name, EntryPoints>,
     domains: BTreeMap<Name, String>,
+    /// Where settings are that keep others out of force.
+    contested: Taken,
     pub(crate) options: Options,
 }
 
@@ -77,7 +80,9 @@ impl Topology {
         let entry_points = entry_points::resolve(clusters, &owners, &workspaces, notes);
         let domains = registry.domains();
         let (management, options) = (management.clone(), options.clone());
-        Self { management, workspaces, owners, sharing, entry_points, domains, options }
+        let contested = workspaces.values().filter(|workspace| workspace.settings.are_contested);
+        let contested = together(contested.map(|workspace| &workspace.reads));
+        Self { management, workspaces, owners, sharing, entry_points, domains, contested, options }
     }
 
     /// The workspace that owns a namespace of a cluster.
@@ -121,6 +126,8 @@ impl Topology {
         object: &Input<T>,
         owner: &Workspace,
     ) -> Vec<Viewer> {
+        // Without settings that others wait behind, anything could be seen by anybody.
+        take_all(&self.contested);
         let mut viewers = vec![Viewer::new(owner)];
         let importers = self.sharing.importers(kind, cluster, &object.object, &owner.name);
         viewers.extend(importers.filter_map(|name| self.workspaces.get(name)).map(Viewer::new));
@@ -136,6 +143,7 @@ impl Topology {
         object: &'a Input<T>,
         owner: &Workspace,
     ) -> impl Iterator<Item = &'a Name> {
+        take_all(&self.contested);
         self.sharing.importers(kind, cluster, &object.object, &owner.name)
     }
 
@@ -160,7 +168,17 @@ impl Topology {
         object: &Object,
         owner: &Workspace,
     ) -> bool {
-        workspace.name == owner.name || self.sharing.is_shared(kind, cluster, object, &owner.name, &workspace.name)
+        if workspace.name == owner.name {
+            return true;
+        }
+        let is_shared = self.sharing.is_shared(kind, cluster, object, &owner.name, &workspace.name);
+        for partner in [workspace, owner] {
+            // Nothing that is written makes that something is not shared, unless something else would come into force.
+            if is_shared || partner.settings.are_contested {
+                take_all(&partner.reads);
+            }
+        }
+        is_shared
     }
 
     /// Where traffic for the hosts of a workspace enters a cluster; `None` if it cannot.

@@ -11,6 +11,7 @@ use meshrelay_snapshot::Name;
 use super::workspaces::{Owners, Registry, Workspace};
 use crate::ResourceRef;
 use crate::input::{Input, Ours};
+use crate::reads::kinds;
 use crate::report::{Code, Notes, Severity};
 
 /// Name of the settings, in the admin namespace, that hold for all workspaces.
@@ -31,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) federation_source: Option<ResourceRef>,
     pub(crate) client_mode: Option<ClientMode>,
     isolation: Option<ServiceIsolation>,
+    /// Whether others would come into force without them.
+    pub(crate) are_contested: bool,
     /// Whether sidecars know no destination but those that something adds.
     pub(crate) trims_all: bool,
 }
@@ -89,6 +92,8 @@ pub(super) fn resolve(
             notes.refer(&workspace.source, "workspaceSettings", winner);
         }
         workspace.settings = merge(winner, global);
+        workspace.settings.are_contested = own.len() > 1;
+        workspace.reads = kinds([&workspace.source].into_iter().chain(&workspace.settings.sources));
     }
 }
 

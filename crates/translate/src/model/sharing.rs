@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use meshrelay_api::admin::{ObjectKind, TypedObjectSelector, WorkspaceObjectSelector};
 use meshrelay_api::selectors::WorkspaceSelector;
@@ -11,6 +12,7 @@ use super::glob;
 use super::workspaces::{Contexts, Workspace};
 use crate::fingerprint::Shared;
 use crate::input::kube::selects;
+use crate::reads::Taken;
 use crate::report::Notes;
 
 /// Kinds that workspaces share, as far as they are translated.
@@ -27,11 +29,17 @@ pub(crate) enum Shareable {
 pub(crate) struct Viewer {
     pub(crate) workspace: Name,
     pub(crate) contexts: Shared<Contexts>,
+    /// Where it is written what the workspace imports.
+    pub(crate) reads: Taken,
 }
 
 impl Viewer {
     pub(super) fn new(workspace: &Workspace) -> Self {
-        Self { workspace: workspace.name.clone(), contexts: workspace.contexts.clone() }
+        Self {
+            workspace: workspace.name.clone(),
+            contexts: workspace.contexts.clone(),
+            reads: Arc::clone(&workspace.reads),
+        }
     }
 }
 
@@ -39,6 +47,7 @@ impl Hash for Viewer {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.workspace.hash(state);
         self.contexts.hash(state);
+        self.reads.hash(state);
     }
 }
 

@@ -12,6 +12,7 @@ use super::settings::Settings;
 use crate::fingerprint::Shared;
 use crate::input::kube::selects;
 use crate::input::{ClusterInput, Input, Ours};
+use crate::reads::Taken;
 use crate::report::{Code, Notes, Severity};
 use crate::{Options, ResourceRef};
 
@@ -40,6 +41,8 @@ pub(crate) struct Workspace {
     pub(crate) labels: BTreeMap<Name, Name>,
     pub(crate) contexts: Shared<Contexts>,
     pub(crate) settings: Settings,
+    /// Where it and its settings are written.
+    pub(crate) reads: Taken,
 }
 
 /// What the management cluster says about clusters and workspaces.
@@ -139,6 +142,7 @@ pub(super) fn resolve(
             source,
             contexts: Shared::new(contexts),
             settings: Settings::default(),
+            reads: Taken::default(),
         };
         workspaces.insert(workspace.name.clone(), workspace);
     }

@@ -21,7 +21,7 @@ use crate::engine::{Round, Step};
 use crate::fingerprint::fingerprint;
 use crate::input::{ClusterInput, Input, Ours, Table};
 use crate::model::Model;
-use crate::reads::{Place, Thing, record};
+use crate::reads::{Place, Thing, record, take};
 use crate::report::{Code, Notes, Severity};
 
 /// A policy that counts.
@@ -129,6 +129,8 @@ pub(crate) fn oldest<'a, K>(
 ) -> Option<&'a Arc<Policy<K>>> {
     let mut selected = selected.into_iter();
     let winner = selected.next()?;
+    // A policy that keeps others from holding counts, whatever comes of it.
+    take(&winner.source);
     for loser in selected {
         let text =
             format!("conflicts with existing policy applied to {target}: the older {} holds there", winner.source);

@@ -6,6 +6,7 @@
 //! [`destination_rule`](super::destination_rule).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use meshrelay_api::istio::VirtualService;
 use meshrelay_api::istio::virtual_service::{
@@ -24,6 +25,7 @@ use crate::model::{Model, Shareable, Viewer};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
 use crate::policies::Subject;
+use crate::reads::{Taken, kinds, take_all, taking, together};
 use crate::report::{Code, Finding, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::units::virtual_gateway::VirtualGateway;
@@ -43,6 +45,8 @@ pub(crate) struct Egress {
     hosts: BTreeMap<String, BTreeMap<u32, Exit>>,
     pub(crate) viewers: Vec<Viewer>,
     pub(crate) sources: Vec<ResourceRef>,
+    /// What else told who sees the service.
+    taken: Taken,
 }
 
 /// How traffic leaves.
@@ -96,7 +100,7 @@ pub(crate) fn resolve(
     let cluster = &parent.cluster;
     let service = model.clusters.get(cluster)?.external_services().get(&parent.place())?;
     let owner = model.config_owner(cluster, service.namespace())?;
-    let viewers = model.viewers(Shareable::ExternalService, cluster, service, owner);
+    let (viewers, told) = taking(|| model.viewers(Shareable::ExternalService, cluster, service, owner));
     let spec = &service.spec;
     let mut hosts: BTreeMap<String, BTreeMap<u32, Exit>> = BTreeMap::new();
     let mut used: BTreeSet<ResourceRef> = BTreeSet::new();
@@ -150,7 +154,7 @@ pub(crate) fn resolve(
         notes.count(gateway, "externalServicesCount", 1);
     }
     let sources = model.sources(&owner.name).cloned().collect();
-    (!hosts.is_empty()).then(|| Egress { parent: parent.clone(), hosts, viewers, sources })
+    (!hosts.is_empty()).then(|| Egress { parent: parent.clone(), hosts, viewers, sources, taken: told })
 }
 
 /// From where gateways are looked at.
@@ -300,6 +304,7 @@ impl ParentInput for Egress {
                     ..VirtualService::default()
                 };
                 let body = Body::new(&spec, self.shapers().with([&door.gateway, &door.service]));
+                let body = body.reading([&self.taken_by(door)]);
                 let name = self.object_name("gateway", &[host, &door.istio_gateway]);
                 emission.emit(&door.context, &name, &body, Extra::default());
             }
@@ -322,6 +327,7 @@ impl Egress {
     pub(crate) fn way_out(&self, host: &str, port: u32, cluster: &Name) -> Option<WayOut> {
         let exit = self.hosts.get(host)?.values().find(|exit| exit.port == port)?;
         let door = exit.doors.get(cluster)?.first()?;
+        take_all(&self.taken_by(door));
         Some(WayOut { host: door.host.clone(), port: door.port, subset: door.subset(host) })
     }
 
@@ -335,6 +341,13 @@ impl Egress {
 
     fn shapers(&self) -> Shapers {
         self.sources.iter().chain([&self.parent]).collect()
+    }
+
+    /// What told that a door can be used.
+    pub(crate) fn taken_by(&self, door: &Door) -> Taken {
+        let used = kinds(self.sources.iter().chain([&self.parent, &door.gateway, &door.service]));
+        let seeing = self.viewers.iter().filter(|viewer| viewer.workspace == door.context.workspace);
+        together(seeing.map(|viewer| &viewer.reads).chain([&used, &self.taken]))
     }
 
     fn object_name(&self, role: &str, identity: &[&str]) -> String {
@@ -354,6 +367,7 @@ impl Egress {
         emission: &mut Emission<'_>,
     ) {
         let mut shapers = self.shapers();
+        let mut taken = vec![Arc::clone(&self.taken), Arc::clone(&viewer.reads)];
         let mut spec = VirtualService {
             export_to: vec![".".to_owned()],
             gateways: vec!["mesh".to_owned()],
@@ -372,9 +386,10 @@ impl Egress {
                 route.direct_response = Some(HttpDirectResponse { status: 500, body: None });
             }
             shapers = shapers.with(doors.iter().flat_map(|door| [&door.gateway, &door.service]));
+            taken.extend(doors.iter().map(|door| self.taken_by(door)));
             spec.http.push(route);
         }
-        let routes = Body::new(&spec, shapers);
+        let routes = Body::new(&spec, shapers).reading(&taken);
         for namespace in namespaces {
             let context = ContextId {
                 cluster: cluster.clone(),

@@ -16,6 +16,7 @@ use crate::input::{ClusterInput, Input, Ours};
 use crate::model::{Model, Shareable, Viewer, Workspace};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
+use crate::reads::{Taken, taking};
 use crate::report::{Code, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::units::egress;
@@ -30,6 +31,8 @@ pub(crate) struct ExternalService {
     endpoints: Vec<(ResourceRef, Arc<Input<Ours<ExternalEndpointSpec>>>)>,
     pub(crate) viewers: Vec<Viewer>,
     pub(crate) sources: Vec<ResourceRef>,
+    /// What else told who sees it.
+    pub(crate) taken: Taken,
 }
 
 /// The ExternalServices of a cluster that count.
@@ -44,10 +47,10 @@ pub(crate) fn resolve(model: &Model, parent: &ResourceRef, notes: &mut Notes) ->
     let owner = model.config_owner(cluster, service.namespace())?;
     let endpoints = endpoints(model, owner, service);
     notes.count(parent, "numSelectedExternalEndpoints", endpoints.len());
-    let viewers = model.viewers(Shareable::ExternalService, cluster, service, owner);
+    let (viewers, taken) = taking(|| model.viewers(Shareable::ExternalService, cluster, service, owner));
     let sources = model.sources(&owner.name).cloned().collect();
     let (parent, service) = (parent.clone(), Arc::clone(service));
-    let service = ExternalService { parent, service, endpoints, viewers, sources };
+    let service = ExternalService { parent, service, endpoints, viewers, sources, taken };
     service.is_usable(notes).then_some(service)
 }
 
@@ -279,10 +282,11 @@ impl ParentInput for ExternalService {
         let mut emission = Emission::new(UnitKind::ExternalService, &self.parent);
         let parents = self.sources.iter().chain([&self.parent]);
         let shapers: Shapers = parents.chain(self.endpoints.iter().map(|(endpoint, _)| endpoint)).collect();
-        let entry = Body::new(&self.service_entry(), shapers);
+        let entry = Body::new(&self.service_entry(), shapers).reading([&self.taken]);
         let ResourceRef { cluster, key } = &self.parent;
         let base = format!("externalservice-{}-{}-{cluster}", key.name, key.namespace);
         for viewer in &self.viewers {
+            let entry = entry.clone().reading([&viewer.reads]);
             for (cluster, namespaces) in viewer.contexts.iter() {
                 for namespace in namespaces {
                     let context = ContextId {

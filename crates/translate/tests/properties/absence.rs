@@ -1,9 +1,53 @@
 //! What agents keep while a cluster is away, or known in part.
 
-use meshrelay_snapshot::{ClusterDoubt, Lack, SnapshotMeta, depends_on, freeze};
+use meshrelay_snapshot::{ClusterDoubt, Frozen, Lack, ObjectKey, SnapshotMeta, depends_on, freeze};
 use meshrelay_translate::{Options, Translator};
+use proptest::sample::{Index, select};
 
 use super::*;
+
+/// What is not known of a cluster.
+#[derive(Clone, Debug)]
+enum Away {
+    /// All of it.
+    Whole(&'static str),
+    /// The objects of the kind of one of its objects.
+    Kind(&'static str, Index),
+}
+
+impl Away {
+    fn cluster(&self) -> &'static str {
+        match self {
+            Self::Whole(cluster) | Self::Kind(cluster, _) => cluster,
+        }
+    }
+
+    fn doubt(&self) -> (Name, ClusterDoubt) {
+        let lack = if let Self::Whole(_) = self { Lack::Missing } else { Lack::Incomplete };
+        (self.cluster().into(), ClusterDoubt { lack, reason: "away".to_owned() })
+    }
+
+    /// The fleet as the server sees it.
+    fn seen(&self, mut fleet: Fleet) -> Fleet {
+        match self {
+            Self::Whole(cluster) => drop(fleet.remove(cluster)),
+            Self::Kind(cluster, index) => {
+                let Some(objects) = fleet.get_mut(cluster).filter(|objects| !objects.is_empty()) else { return fleet };
+                let kind = index.get(objects)["kind"].clone();
+                objects.retain(|object| object["kind"] != kind);
+            }
+        }
+        fleet
+    }
+}
+
+fn away() -> impl Strategy<Value = Away> {
+    let whole = select(vec!["c1", "c2"]).prop_map(Away::Whole);
+    prop_oneof![
+        whole,
+        (select(vec!["c1", "c2"]), any::<Index>()).prop_map(|(cluster, index)| Away::Kind(cluster, index))
+    ]
+}
 
 /// From what a translator knows now, as a new one would.
 fn anew(translator: &Translator, fleet: &Fleet) -> BTreeMap<Name, Arc<Snapshot>> {
@@ -23,22 +67,94 @@ fn differs(object: &Object, from: &Snapshot) -> bool {
 
 #[test]
 fn without_a_freeze_a_cluster_that_is_away_takes_from_others() {
-    let mut fleet = base();
+    let fleet = base();
     let mut translator = Translator::new(Options::default());
     let complete = translator.translate(&forwards(&fleet)).outputs;
-    fleet.remove("c2");
-    let given = &anew(&translator, &fleet)["c1"];
+    let given = &anew(&translator, &Away::Whole("c2").seen(fleet))["c1"];
     let changed: Vec<_> = complete["c1"].iter().filter(|object| differs(object, given)).collect();
     assert!(changed.iter().any(|object| given.get(object.key()).is_none()), "nothing is lost");
     assert!(changed.iter().any(|object| given.get(object.key()).is_some()), "nothing is less than it was");
     assert!(changed.iter().all(|object| depends(object, "c1", "c2")));
     assert!(complete["c1"].iter().any(|object| !depends(object, "c1", "c2")), "everything depends on everything");
+}
 
-    // With one, nothing is: all that is there is as it was.
-    let mut given = Snapshot::clone(given);
-    let doubt = ClusterDoubt { lack: Lack::Missing, reason: "away".to_owned() };
-    given.set_meta(SnapshotMeta { doubts: [("c2".into(), doubt)].into(), ..SnapshotMeta::default() });
-    let frozen = freeze(&complete["c1"], &given, &"c1".into());
-    assert!(complete["c1"].iter().all(|object| !differs(object, &frozen.in_force)));
-    assert_eq!(frozen.kept.len(), changed.len());
+/// So many fleets that all properties together take half a minute. `PROPTEST_CASES` in the environment asks for more.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_absence_takes_away_or_changes_depends_on_what_is_absent(
+        edits in edits(),
+        away in prop::collection::vec(away(), 1..5),
+    ) {
+        let mut fleet = base();
+        edits.iter().for_each(|edit| apply(&mut fleet, edit));
+        let mut translator = Translator::new(Options::default());
+        let complete = translator.translate(&forwards(&fleet)).outputs;
+        for away in away {
+            let given = anew(&translator, &away.seen(fleet.clone()));
+            for (cluster, given) in &given {
+                for object in complete[cluster].iter().filter(|object| differs(object, given)) {
+                    let is_lost = given.get(object.key()).is_none() || matches!(away, Away::Whole(_));
+                    prop_assert!(
+                        !is_lost || depends(object, cluster, away.cluster()),
+                        "{:?} changes {} of {}, which depends on {:?}", away, object.key(), cluster, depends_on(object)
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn agents_lose_nothing_and_follow_in_what_does_not_depend_on_it(
+        sharing in edits(),
+        steps in prop::collection::vec((prop::collection::vec(edit(), 0..6), prop::option::weighted(0.7, away())), 1..8),
+    ) {
+        let mut fleet = base();
+        sharing.iter().filter(|edit| !matches!(edit, Edit::DropCluster(_))).for_each(|edit| apply(&mut fleet, edit));
+        let mut translator = Translator::new(Options::default());
+        let mut agents = translator.translate(&forwards(&fleet)).outputs;
+        for (edits, away) in steps.into_iter().chain([(Vec::new(), None)]) {
+            let edits = edits.iter().filter(|edit| !matches!(edit, Edit::DropCluster(_)));
+            edits.for_each(|edit| apply(&mut fleet, edit));
+            let seen = away.iter().fold(fleet.clone(), |fleet, away| away.seen(fleet));
+            let outputs = translator.translate(&forwards(&seen)).outputs;
+            let complete = anew(&translator, &fleet);
+            let doubts: BTreeMap<Name, ClusterDoubt> = away.iter().map(Away::doubt).collect();
+            for (cluster, output) in outputs {
+                let mut output = Snapshot::clone(&output);
+                output.set_meta(SnapshotMeta { doubts: doubts.clone(), ..SnapshotMeta::default() });
+                let before = agents.remove(&cluster).unwrap();
+                let Frozen { in_force, kept } = freeze(&before, &output, &cluster);
+                let complete = &complete[&cluster];
+                for held in before.iter() {
+                    let key: &ObjectKey = held.key();
+                    if !differs(held, complete) {
+                        let is_there = in_force.get(key).is_some_and(|now| doubts.is_empty() || !loses(&away, now, held));
+                        prop_assert!(is_there, "{} loses {}, which nobody touched, while {:?}", cluster, key, away);
+                    }
+                    if !away.as_ref().is_some_and(|away| depends(held, &cluster, away.cluster())) {
+                        prop_assert_eq!(in_force.get(key), output.get(key), "{} does not follow", key);
+                    }
+                }
+                for object in output.iter().filter(|object| before.get(object.key()).is_none()) {
+                    prop_assert_eq!(in_force.get(object.key()), Some(object));
+                }
+                if away.is_none() {
+                    prop_assert_eq!(&in_force, &**complete);
+                    prop_assert!(kept.is_empty());
+                }
+                agents.insert(cluster, Arc::new(in_force));
+            }
+        }
+    }
+}
+
+/// Whether an object is less than what was held: under what is known in part, changes are taken.
+fn loses(away: &Option<Away>, now: &Object, held: &Object) -> bool {
+    matches!(away, Some(Away::Whole(_))) && now != held
 }

@@ -100,6 +100,13 @@ pub(crate) fn mode() -> impl Strategy<Value = Value> {
     select(vec![json!({}), json!({}), json!({"tlsTermination": {}}), json!({"sniRouting": {}})])
 }
 
+/// Edits of a fleet in which workspaces share with each other, by settings in any cluster.
+pub(crate) fn edits() -> impl Strategy<Value = Vec<Edit>> {
+    let sharing = (cluster(), settings(Just(true))).prop_map(|(cluster, object)| Edit::Put(cluster, object));
+    (prop::collection::vec(sharing, 0..5), prop::collection::vec(edit(), 0..40))
+        .prop_map(|(sharing, edits)| sharing.into_iter().chain(edits).collect())
+}
+
 /// One object of a kind that means something, often referring to others that may or may not exist.
 pub(crate) fn put() -> impl Strategy<Value = Value> {
     let networking = "networking.gloo.solo.io/v2";
@@ -121,16 +128,6 @@ pub(crate) fn put() -> impl Strategy<Value = Value> {
             let spec = json!({"workloadClusters": [{"name": clusters, "namespaces": namespaces}]});
             object("admin.gloo.solo.io/v2", "Workspace", "gloo-mesh", name, spec)
         });
-    let settings =
-        (namespace(), select(vec!["x", "global"]), any::<bool>(), any::<bool>(), any::<(bool, bool)>(), mode())
-            .prop_map(|(namespace, name, share, federate, (isolate, trim), mode)| {
-                let rules = if share { json!([{"workspaces": [{"name": "*"}]}]) } else { json!([]) };
-                let options = json!({"federation": {"enabled": federate, "hostSuffix": "global"},
-                "virtualDestClientMode": mode,
-                "serviceIsolation": {"enabled": isolate, "trimProxyConfig": true}, "trimAllProxyConfig": trim});
-                let spec = json!({"importFrom": rules, "exportTo": rules, "options": options});
-                object("admin.gloo.solo.io/v2", "WorkspaceSettings", namespace, name, spec)
-            });
     let table = (
         namespace(),
         name(),
@@ -148,14 +145,14 @@ pub(crate) fn put() -> impl Strategy<Value = Value> {
             object(networking, "RouteTable", namespace, name, spec)
         });
     let virtual_destination =
-        (namespace(), name(), host(), selector, mode(), 0..4).prop_map(move |(namespace, name, host, selector, mode, what)| {
+        (namespace(), name(), prop::collection::vec(host(), 1..3), selector, mode(), 0..4).prop_map(move |(namespace, name, hosts, selector, mode, what)| {
             let mut ports = json!([{"number": 80, "protocol": "HTTP"}]);
             if what == 1 {
                 ports = json!([{"number": 80, "protocol": "HTTP"}, {"number": 81, "protocol": "TCP", "targetPort": {"number": 80}}]);
             }
             let services = if what < 3 { json!([selector]) } else { json!([]) };
             let outside = if what > 1 { json!([selector]) } else { json!([]) };
-            let spec = json!({"hosts": [host], "services": services, "externalServices": outside, "ports": ports,
+            let spec = json!({"hosts": hosts, "services": services, "externalServices": outside, "ports": ports,
                 "clientMode": mode});
             object(networking, "VirtualDestination", namespace, name, spec)
         });
@@ -193,7 +190,7 @@ pub(crate) fn put() -> impl Strategy<Value = Value> {
         },
     );
     prop_oneof![
-        7 => prop_oneof![service, workload, workspace, settings, table, virtual_destination, external, gateway],
+        7 => prop_oneof![service, workload, workspace, settings(any::<bool>()), table, virtual_destination, external, gateway],
         2 => route_policy,
         2 => destination_policy(),
         3 => ways_out(),
@@ -203,6 +200,20 @@ pub(crate) fn put() -> impl Strategy<Value = Value> {
         3 => rate_limits(),
         1 => trim(),
     ]
+}
+
+/// Settings of the workspace that owns the namespace, or of all.
+pub(crate) fn settings(share: impl Strategy<Value = bool>) -> impl Strategy<Value = Value> {
+    (namespace(), select(vec!["x", "global"]), share, any::<bool>(), any::<(bool, bool)>(), mode()).prop_map(
+        |(namespace, name, share, federate, (isolate, trim), mode)| {
+            let rules = if share { json!([{"workspaces": [{"name": "*"}]}]) } else { json!([]) };
+            let options = json!({"federation": {"enabled": federate, "hostSuffix": "global"},
+                "virtualDestClientMode": mode,
+                "serviceIsolation": {"enabled": isolate, "trimProxyConfig": true}, "trimAllProxyConfig": trim});
+            let spec = json!({"importFrom": rules, "exportTo": rules, "options": options});
+            object("admin.gloo.solo.io/v2", "WorkspaceSettings", namespace, name, spec)
+        },
+    )
 }
 
 /// What sidecars are told of.

@@ -27,6 +27,7 @@ use super::{Book, Destination, Policy, Route, Subject, oldest};
 use crate::engine::{Round, Step};
 use crate::input::ClusterInput;
 use crate::model::Model;
+use crate::reads::{Taken, take_all, taking, together};
 use crate::report::{Code, Finding, Notes, Severity};
 use crate::units::route_table::Target;
 use crate::{ContextId, ResourceRef};
@@ -110,11 +111,17 @@ macro_rules! route_policies {
             ) -> RoutePolicies {
                 let nothing = BTreeSet::new();
                 let refused = self.refused.get().unwrap_or(&nothing);
+                let mut of_filters = Vec::new();
                 RoutePolicies {
                     route: route.target.clone(),
-                    $( $kind: pick(&self.$kind, route, refused, selected, notes), )+
+                    $( $kind: {
+                        let (policy, taken) = taking(|| pick(&self.$kind, route, refused, selected, notes));
+                        if <$spec>::IS_IN_VIRTUAL_SERVICES { take_all(&taken) } else { of_filters.push(taken) }
+                        policy
+                    }, )+
                     headers_on: headers::pick(&self.headers, route, refused, selected, notes),
                     mirrored: None,
+                    of_filters: together(&of_filters),
                 }
             }
         }
@@ -146,6 +153,8 @@ macro_rules! route_policies {
             headers_on: OnDestinations,
             /// See [`RoutePolicies::resolve_mirror`].
             pub(crate) mirrored: Option<Result<Target, Finding>>,
+            /// What told which of them become filters.
+            pub(crate) of_filters: Taken,
         }
 
         impl RoutePolicies {

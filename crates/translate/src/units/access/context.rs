@@ -2,18 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use meshrelay_api::internal::CniProvider;
-use meshrelay_api::references::DestinationKind;
-use meshrelay_api::selectors::DestinationSelector;
-use meshrelay_snapshot::Name;
+use meshrelay_snapshot::{Gvk, Name};
 
 use super::effect::{Client, Doors, Effect, Grant, Layers, Tls, Who};
 use super::gateway::GatewayAccess;
 use super::ground::{Backed, Ground};
 use super::namespace::{NamespaceAccess, WorkloadRuling};
 use super::overlap;
+use super::picks::{has_pods, is_of_gateway, note_unknown_ports, picked};
 use super::policy::port_name;
 use super::service::{Peers, PodPort, Ruling, ServiceAccess};
 use super::speech::{Said, Speech};
@@ -21,13 +20,16 @@ use crate::fingerprint::{Derived, Shared};
 use crate::input::kube::{ServiceSpec, selects};
 use crate::input::{ClusterInput, Input, Theirs};
 use crate::model::{Entry, Model, Principals, Shareable, Workspace, service_of};
-use crate::policies::{Destination, Subject};
+use crate::reads::{Taken, take, take_all, take_kind, taking};
 use crate::report::{Code, Notes, Severity};
 use crate::units::mesh_host::MeshHosts;
 use crate::{ContextId, ResourceRef};
 
 type Labels = BTreeMap<Name, Name>;
 type Service = Arc<Input<Theirs<ServiceSpec>>>;
+
+/// What makes the namespaces of a cluster those of a mesh.
+static MESH: LazyLock<Gvk> = LazyLock::new(|| Gvk::new("internal.gloo.solo.io", "v2", "Mesh"));
 
 /// An effect with the resources that it comes from.
 type Isolated = (Shared<Effect>, Shared<Vec<ResourceRef>>);
@@ -53,10 +55,10 @@ pub(super) struct View<'a> {
 
 /// A namespace with whose it is.
 #[derive(Clone, Copy)]
-struct Place<'a> {
-    workspace: &'a Workspace,
-    cluster: &'a ClusterInput,
-    namespace: &'a Name,
+pub(super) struct Place<'a> {
+    pub(super) workspace: &'a Workspace,
+    pub(super) cluster: &'a ClusterInput,
+    pub(super) namespace: &'a Name,
     has_cilium: bool,
 }
 
@@ -131,6 +133,11 @@ impl<'a> View<'a> {
 
     /// Everything that is said about a Service.
     pub(super) fn service(&self, parent: &ResourceRef, notes: &mut Notes) -> Option<ServiceAccess> {
+        let (access, taken) = taking(|| self.about_service(parent, notes));
+        access.map(|access| ServiceAccess { taken, ..access })
+    }
+
+    fn about_service(&self, parent: &ResourceRef, notes: &mut Notes) -> Option<ServiceAccess> {
         let (cluster, namespace) = self.names(parent)?;
         let (place, context) = self.place(cluster, namespace)?;
         let key = (parent.key.namespace.clone(), parent.key.name.clone());
@@ -145,9 +152,10 @@ impl<'a> View<'a> {
             self.meet(place, service, &mut speech, notes);
             self.inherit(place, service, &mut speech, notes);
         }
-        let doors = if reached.is_called_from_outside { self.doors(place) } else { Doors::new() };
-        let (parent, service) = (parent.clone(), Arc::clone(service));
-        Some(ServiceAccess { parent, context, service, rulings, peers: speech.end(), doors })
+        let from_outside = reached.is_called_from_outside && place.has_cilium;
+        let doors = if from_outside { self.doors(place) } else { Doors::new() };
+        let (parent, service, taken) = (parent.clone(), Arc::clone(service), Taken::default());
+        Some(ServiceAccess { parent, context, service, rulings, peers: speech.end(), doors, taken })
     }
 
     /// What policies and isolation say about one Service, whatever is said of others. Without `notes` nothing is
@@ -163,6 +171,8 @@ impl<'a> View<'a> {
         let notes = notes.unwrap_or(&mut silent);
         let parent = service.reference(&place.cluster.name);
         let workspace = place.workspace;
+        // Isolation, or that there is none, decides which mode of TLS counts.
+        take_all(&workspace.reads);
         let ports = PodPort::all(place.cluster, service);
         let mut rulings = Vec::new();
         let mut speech = Speech::default();
@@ -175,6 +185,8 @@ impl<'a> View<'a> {
                 continue;
             }
             let policy = &access.policy.source;
+            // It may keep a port from isolation. Who the callers are tells nothing but itself.
+            take(policy);
             notes.count(policy, "numSelectedDestinationPorts", picked.len());
             let layers = access.effect.layers(place.has_cilium);
             let chosen = || ports.iter().enumerate().filter(|(at, _)| picked.contains(at)).map(|(_, port)| port);
@@ -197,6 +209,7 @@ impl<'a> View<'a> {
                 cni: of_layer(layers.cni && access.effect.is_enforced()),
                 names: chosen().map(name).collect(),
                 sources: access.sources.clone(),
+                settings: Some(Arc::clone(&workspace.reads)),
             });
         }
         if workspace.settings.isolation().is_some() && !is_of_gateway(place, service) {
@@ -214,7 +227,7 @@ impl<'a> View<'a> {
                 left.map(|(_, port)| port.clone()).collect()
             };
             let (mesh, cni) = (left(layers.mesh), left(layers.cni));
-            rulings.push(Ruling { effect, mesh, cni, names: BTreeMap::new(), sources });
+            rulings.push(Ruling { effect, mesh, cni, names: BTreeMap::new(), sources, settings: None });
         }
         rulings.retain(|ruling| !(ruling.mesh.is_empty() && ruling.cni.is_empty()));
         (rulings, speech)
@@ -228,9 +241,14 @@ impl<'a> View<'a> {
         importers.extend(&reached.viewers);
         importers.remove(&owner.name);
         let callers: Vec<&Name> = [&owner.name].into_iter().chain(importers).collect();
+        for caller in callers.iter().filter_map(|name| self.model.workspaces.get(*name)) {
+            take_all(&caller.reads);
+        }
         // Read each time, so that what is remembered is recorded too.
+        take_all(&self.hosts.of_contested());
         let principals: Vec<_> = callers.iter().filter_map(|name| self.ground.principals(name)).collect();
         let key = (callers, reached.gateways.clone());
+        key.1.keys().for_each(take);
         if let Some(known) = self.isolated.borrow().get(&key) {
             return known.clone();
         }
@@ -258,12 +276,21 @@ impl<'a> View<'a> {
     fn reached(&self, place: Place<'a>, service: &ResourceRef) -> Reached<'a> {
         let mut reached = Reached::default();
         let cluster = &place.cluster.name;
-        for host in self.backed.hosts(service).filter_map(|host| self.hosts.get(host)) {
+        for host in self.backed.hosts(service).filter_map(|host| self.hosts.look(self.model, host)) {
             let Some(backing) = host.backings.get(cluster).filter(|backing| backing.service == *service) else {
                 continue;
             };
-            let from_outside = host.viewers.iter().any(|viewer| viewer.contexts.keys().any(|other| other != cluster));
-            for (point, _) in backing.entries().filter(|_| from_outside) {
+            backing.take();
+            // One that sees the host from outside is enough: as long as it is there, nothing follows from the others.
+            let outside = host.viewers.iter().find_map(|viewer| {
+                let other = viewer.contexts.keys().find(|other| *other != cluster)?;
+                Some((viewer, other))
+            });
+            if let Some((viewer, other)) = outside.filter(|_| backing.entries().next().is_some()) {
+                take_all(&viewer.reads);
+                take_kind(other, &MESH);
+            }
+            for (point, _) in backing.entries().filter(|_| outside.is_some()) {
                 reached.is_called_from_outside = true;
                 if backing.entry == Entry::Ended {
                     let identities = point.identities.iter();
@@ -345,6 +372,7 @@ impl<'a> View<'a> {
             let layers = access.effect.layers(place.has_cilium);
             let Some(tls) = access.effect.tls.filter(|_| layers.mesh) else { continue };
             for labels in access.picks(&place.cluster.name, place.namespace, &place.workspace.name) {
+                take(&access.policy.source);
                 let labels = labels.iter().map(|(key, value)| (key.into(), value.into())).collect();
                 let said = Said { rank: access.rank + 1, tls, policy: Some(&access.policy.source) };
                 speeches.entry(labels).or_default().say_of_all(said, &parent, notes);
@@ -382,8 +410,14 @@ impl<'a> View<'a> {
 
     /// Everything that is said about the workloads of a namespace.
     pub(super) fn namespace(&self, parent: &ResourceRef, notes: &mut Notes) -> Option<NamespaceAccess> {
+        let (access, taken) = taking(|| self.about_namespace(parent, notes));
+        access.map(|access| NamespaceAccess { taken, ..access })
+    }
+
+    fn about_namespace(&self, parent: &ResourceRef, notes: &mut Notes) -> Option<NamespaceAccess> {
         let (cluster, namespace) = self.names(parent)?;
         let (place, context) = self.place(cluster, namespace)?;
+        take_all(&place.workspace.reads);
         let mut rulings = Vec::new();
         for access in self.ground.policies(&place.workspace.name) {
             let picks: BTreeSet<Labels> = access
@@ -407,9 +441,10 @@ impl<'a> View<'a> {
             }
             peers.insert(labels, speech.end());
         }
-        let (parent, doors) = (parent.clone(), self.doors(place));
+        let (parent, doors, taken) = (parent.clone(), self.doors(place), Taken::default());
+        let settings = Arc::clone(&place.workspace.reads);
         let is_empty = rulings.is_empty() && peers.is_empty();
-        (!is_empty).then_some(NamespaceAccess { parent, context, rulings, doors, peers })
+        (!is_empty).then_some(NamespaceAccess { parent, context, rulings, doors, peers, settings, taken })
     }
 
     /// Adds what is said of the same pods by way of Services that select them by the same labels.
@@ -445,51 +480,5 @@ impl<'a> View<'a> {
         let labels = labels.map(|(key, value)| (key.into(), value.into())).collect();
         let sources = self.model.sources(&place.workspace.name).cloned().collect();
         Some(GatewayAccess { parent: parent.clone(), context, service, labels, sources })
-    }
-}
-
-/// Without a selector there are no pods to protect.
-fn has_pods(service: &Input<Theirs<ServiceSpec>>) -> bool {
-    !service.spec.selector.is_empty() && service.spec.kind != *"ExternalName"
-}
-
-/// Whether a Service is that of a gateway, or another name for the pods of one.
-fn is_of_gateway(place: Place<'_>, service: &Input<Theirs<ServiceSpec>>) -> bool {
-    place.cluster.gateways().values().any(|gateway| {
-        let labels = &gateway.spec.workload_labels;
-        let has = |(key, value): (&Name, &Name)| labels.get(key.as_str()).is_some_and(|found| *value == **found);
-        service_of(gateway).is_some_and(|(namespace, name)| {
-            namespace == *place.namespace && (name == *service.name() || service.spec.selector.iter().all(has))
-        })
-    })
-}
-
-/// Positions of the ports that any of the selectors picks.
-fn picked(place: Place<'_>, service: &Service, selectors: &[&DestinationSelector]) -> BTreeSet<usize> {
-    if selectors.is_empty() {
-        return BTreeSet::new();
-    }
-    let object = Subject {
-        cluster: &place.cluster.name,
-        namespace: place.namespace,
-        name: service.name(),
-        workspace: &place.workspace.name,
-        labels: service.object.labels(),
-    };
-    let ports = service.spec.ports.iter().map(|port| (port.port, port.name.as_str())).collect();
-    let destination = Destination { kind: DestinationKind::Service, object, ports };
-    selectors.iter().flat_map(|selector| destination.selected_ports(selector)).collect()
-}
-
-fn note_unknown_ports(rulings: &[Ruling], parent: &ResourceRef, notes: &mut Notes) {
-    let unknown = rulings.iter().flat_map(|ruling| &ruling.mesh).filter(|port| port.is_tcp && port.number.is_none());
-    for port in unknown {
-        let text = format!(
-            "port {} leads to a port of the pods by name, {}, and no known workload has it: nobody may call it. Use its \
-             number",
-            port.service_port,
-            port.name.as_ref().map_or("", Name::as_str)
-        );
-        notes.say(parent, Severity::Warning, Code::UnknownTargetPort, text);
     }
 }

@@ -102,7 +102,7 @@ impl Backed {
             let (parent, after) = match event {
                 Event::Changed(parent) if parent.id().0 == UnitKind::MeshHost => {
                     let (_, parent) = parent.id();
-                    let host = hosts.get(&parent);
+                    let host = hosts.look(round.model, &parent);
                     let services = host.iter().flat_map(|host| host.backings.values());
                     let services = services.map(|backing| backing.service.clone()).collect();
                     (parent, services)

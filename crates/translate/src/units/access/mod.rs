@@ -11,6 +11,7 @@ mod gateway;
 mod ground;
 mod namespace;
 mod overlap;
+mod picks;
 mod policy;
 mod service;
 mod speech;

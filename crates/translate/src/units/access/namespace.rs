@@ -6,10 +6,11 @@ use meshrelay_snapshot::{ContentHash, Gvk, Name, ObjectKey};
 
 use super::cni;
 use super::effect::{Doors, Effect, Layers};
-use super::service::{Peers, emit_authorization};
+use super::service::{Guarded, Peers, emit_authorization};
 use crate::fingerprint::{Shared, fingerprint};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
+use crate::reads::Taken;
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::{ContextId, ResourceRef};
 
@@ -23,6 +24,10 @@ pub(crate) struct NamespaceAccess {
     pub(super) doors: Doors,
     /// By labels of the pods.
     pub(super) peers: BTreeMap<BTreeMap<Name, Name>, Peers>,
+    /// Where it is written whether its workspace is isolated.
+    pub(super) settings: Taken,
+    /// What told the modes of TLS.
+    pub(super) taken: Taken,
 }
 
 /// What one policy says about the callers of some workloads.
@@ -65,11 +70,12 @@ impl ParentInput for NamespaceAccess {
                 ["AccessPolicy", &policy.cluster, &key.namespace, &key.name].into_iter().chain(parts(labels)).collect();
             let name = names::identified(&format!("accesspolicy-{}-{}", key.name, key.namespace), &identity);
             if layers.mesh {
-                emit_authorization(&mut emission, &self.context, &name, labels, effect, &[], &shapers);
+                let pods = Guarded { context: &self.context, labels, taken: &self.settings };
+                emit_authorization(&mut emission, &name, pods, effect, &[], &shapers);
             }
             if layers.cni && effect.is_enforced() {
                 let spec = cni::policy(labels, effect, &self.context.cluster, &self.doors, &BTreeSet::new());
-                let body = Body::new(&spec, shapers).reading([effect.reads()]);
+                let body = Body::new(&spec, shapers).reading([effect.reads(), &self.settings]);
                 emission.emit(&self.context, &name, &body, Extra::default());
             }
         }
@@ -77,7 +83,7 @@ impl ParentInput for NamespaceAccess {
             let identity: Vec<&str> = ["PeerAuthentication"].into_iter().chain(parts(labels)).collect();
             let readable = parts(labels).collect::<Vec<_>>().join("-");
             let name = names::identified(&format!("accesspolicy-{readable}"), &identity);
-            let body = Body::new(&peers.object(labels), own.with(&peers.sources));
+            let body = Body::new(&peers.object(labels), own.with(&peers.sources)).reading([&self.taken]);
             emission.emit(&self.context, &name, &body, Extra::default());
         }
         emission.finish()

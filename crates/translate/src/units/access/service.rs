@@ -15,6 +15,7 @@ use crate::input::kube::{ServiceSpec, TargetPort};
 use crate::input::{ClusterInput, Input, Theirs};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers, add_with_first_field, written};
+use crate::reads::Taken;
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::{ContextId, ResourceRef};
 
@@ -31,6 +32,8 @@ pub(crate) struct ServiceAccess {
     pub(super) peers: Peers,
     /// Gateways through which callers of other clusters come in.
     pub(super) doors: Doors,
+    /// What told all that.
+    pub(super) taken: Taken,
 }
 
 /// What one policy, or isolation, says about the callers of a Service.
@@ -43,6 +46,9 @@ pub(super) struct Ruling {
     /// By port of the Service the name that objects of a policy get; isolation has one object for all ports.
     pub(super) names: BTreeMap<u32, String>,
     pub(super) sources: Shared<Vec<ResourceRef>>,
+    /// Where it is written whether the workspace is isolated. `None` for isolation itself, which follows from all that is
+    /// said of the Service: it is about the ports that no policy is about.
+    pub(super) settings: Option<Taken>,
 }
 
 /// A port of a Service.
@@ -111,12 +117,20 @@ pub(super) fn authorization(labels: &BTreeMap<Name, Name>, rules: Vec<Rule>) -> 
     AuthorizationPolicy { rules, selector: selector(labels), ..AuthorizationPolicy::default() }
 }
 
+/// Pods whose callers something is said about.
+#[derive(Clone, Copy)]
+pub(super) struct Guarded<'a> {
+    pub(super) context: &'a ContextId,
+    pub(super) labels: &'a BTreeMap<Name, Name>,
+    /// What told that it is said.
+    pub(super) taken: &'a Taken,
+}
+
 /// Emits what proxies enforce. What is only logged is an object of its own.
 pub(super) fn emit_authorization(
     emission: &mut Emission<'_>,
-    context: &ContextId,
     name: &str,
-    labels: &BTreeMap<Name, Name>,
+    Guarded { context, labels, taken }: Guarded<'_>,
     effect: &Effect,
     ports: &[String],
     shapers: &Shapers,
@@ -135,7 +149,7 @@ pub(super) fn emit_authorization(
             add_with_first_field(&mut spec, "rules", rules, &rest);
         }
         let gvk = Gvk::new(AuthorizationPolicy::GROUP, AuthorizationPolicy::VERSION, AuthorizationPolicy::KIND);
-        Body::written(gvk, spec, shapers.clone()).reading([effect.reads()])
+        Body::written(gvk, spec, shapers.clone()).reading([effect.reads(), taken])
     };
     if let Some(rules) = enforced {
         let body = body(&rules);
@@ -172,23 +186,20 @@ impl ParentInput for ServiceAccess {
                 // No port at all would mean every port.
                 if !ports.is_empty() {
                     let effect = &ruling.effect;
-                    emit_authorization(&mut emission, &self.context, name, labels, effect, &ports, &shapers);
+                    let taken = ruling.settings.as_ref().unwrap_or(&self.taken);
+                    let pods = Guarded { context: &self.context, labels, taken };
+                    emit_authorization(&mut emission, name, pods, effect, &ports, &shapers);
                 }
             }
             for (name, ports) in by_name(&ruling.cni, of_port) {
                 let ports = ports.iter().map(|port| port.in_cilium()).filter(|port| !port.is_empty()).collect();
                 let spec = cni::policy(labels, &ruling.effect, &self.context.cluster, &self.doors, &ports);
-                let body = Body::new(&spec, shapers.clone()).reading([ruling.effect.reads()]);
+                let body = Body::new(&spec, shapers.clone()).reading([ruling.effect.reads(), &self.taken]);
                 emission.emit(&self.context, &names::sanitize(name), &body, Extra::default());
             }
         }
         if !self.peers.is_empty() {
-            // Whether anything is said at all depends on who is let in.
-            let sources = self.rulings.iter().flat_map(|ruling| ruling.sources.iter());
-            let sources = sources.map(|source| (source.cluster.clone(), source.key.gvk.clone())).collect();
-            let callers = self.rulings.iter().map(|ruling| ruling.effect.reads());
-            let body = Body::new(&self.peers.object(labels), own.with(&self.peers.sources));
-            let body = body.reading(callers.chain([&Arc::new(sources)]));
+            let body = Body::new(&self.peers.object(labels), own.with(&self.peers.sources)).reading([&self.taken]);
             emission.emit(&self.context, &settings_name, &body, Extra::default());
         }
         emission.finish()

@@ -14,6 +14,7 @@ use crate::input::{Input, Theirs};
 use crate::model::{Model, Shareable, Viewer};
 use crate::policies::destinations::{ByPort, DestinationPolicies, Idle, IdlePolicies, OwnTls, PortPolicies, locality};
 use crate::policies::{Destination, Subject};
+use crate::reads::{Taken, taking, together};
 use crate::report::Notes;
 use crate::units::external_service::ExternalService;
 use crate::units::mesh_host::MeshHosts;
@@ -26,6 +27,9 @@ pub(super) struct Chosen {
     /// For workspaces that have some of their own for it.
     special: BTreeMap<Name, Shared<ByPort>>,
     pub(super) viewers: Vec<Viewer>,
+    /// What told the policies of the owner, and those of others.
+    of_base: Taken,
+    of_special: BTreeMap<Name, Taken>,
 }
 
 impl Chosen {
@@ -36,6 +40,12 @@ impl Chosen {
     /// What holds in the namespaces of a workspace.
     pub(super) fn of(&self, workspace: &Name) -> &Shared<ByPort> {
         self.special.get(workspace).unwrap_or(&self.base)
+    }
+
+    /// What told what holds in the namespaces of a workspace, or for all who have none of their own.
+    pub(super) fn taken(&self, workspace: Option<&Name>) -> Taken {
+        let special = workspace.and_then(|workspace| self.of_special.get(workspace));
+        together([&self.of_base].into_iter().chain(special))
     }
 
     pub(super) fn is_special(&self, workspace: &Name) -> bool {
@@ -49,6 +59,8 @@ impl Chosen {
             base: Shared::new(change(&self.base)),
             special: special.map(|(workspace, ports)| (workspace.clone(), Shared::new(change(ports)))).collect(),
             viewers: self.viewers.clone(),
+            of_base: Arc::clone(&self.of_base),
+            of_special: self.of_special.clone(),
         }
     }
 
@@ -80,14 +92,22 @@ pub(super) fn choose(
         if let Some(input) = table.and_then(|table| table.get(&parent.place())) {
             let ports = host.ports.iter().map(|port| (port.number, "")).collect();
             let kind = DestinationKind::VirtualDestination;
-            chooser.choose(model, kind, parent, &input.object, ports, host.viewers.clone(), ByPort::new());
+            chooser.choose(
+                model,
+                kind,
+                parent,
+                &input.object,
+                ports,
+                (host.viewers.clone(), Arc::clone(&host.taken)),
+                ByPort::new(),
+            );
         }
     }
     for (parent, service) in services(model, chooser.policies) {
         let Some(owner) = model.owner(&parent.cluster, service.namespace()) else { continue };
         let tcp = service.spec.ports.iter().filter(|port| port.is_tcp());
         let ports = tcp.map(|port| (port.port, port.name.as_str())).collect();
-        let viewers = model.viewers(Shareable::Service, &parent.cluster, service, owner);
+        let viewers = taking(|| model.viewers(Shareable::Service, &parent.cluster, service, owner));
         chooser.choose(model, DestinationKind::Service, &parent, &service.object, ports, viewers, ByPort::new());
     }
     for service in external.values() {
@@ -97,7 +117,8 @@ pub(super) fn choose(
             (number, PortPolicies { own_tls, ..PortPolicies::default() })
         });
         let (kind, object) = (DestinationKind::ExternalService, &service.service.object);
-        chooser.choose(model, kind, &service.parent, object, ports, service.viewers.clone(), own_tls.collect());
+        let viewers = (service.viewers.clone(), Arc::clone(&service.taken));
+        chooser.choose(model, kind, &service.parent, object, ports, viewers, own_tls.collect());
     }
     chooser.chosen
 }
@@ -149,7 +170,7 @@ impl Chooser<'_> {
         target: &ResourceRef,
         object: &Object,
         ports: Vec<(u32, &str)>,
-        viewers: Vec<Viewer>,
+        (viewers, seen): (Vec<Viewer>, Taken),
         own: ByPort,
     ) {
         let ResourceRef { cluster, key } = target;
@@ -160,19 +181,22 @@ impl Chooser<'_> {
         let subject =
             Subject { cluster, namespace: &key.namespace, name: &key.name, workspace: owner, labels: object.labels() };
         let destination = Destination { kind, object: subject, ports };
-        let base = filled(self.policies.hold(owner, &destination, target, self.notes), &own);
+        let (base, of_base) = taking(|| self.policies.hold(owner, &destination, target, self.notes));
+        let (base, of_base) = (filled(base, &own), together([&of_base, &seen]));
         self.note_idle(&base, target);
-        let mut special = BTreeMap::new();
+        let (mut special, mut of_special) = (BTreeMap::new(), BTreeMap::new());
         for viewer in viewers.iter().filter(|viewer| viewer.workspace != *owner) {
-            let theirs = self.policies.hold(&viewer.workspace, &destination, target, self.notes);
+            let (theirs, taken) = taking(|| self.policies.hold(&viewer.workspace, &destination, target, self.notes));
             if !theirs.is_empty() {
                 let theirs = filled(theirs, &base);
                 self.note_idle(&theirs, target);
                 special.insert(viewer.workspace.clone(), Shared::new(theirs));
+                of_special.insert(viewer.workspace.clone(), together([&taken, &viewer.reads]));
             }
         }
         if !(base.is_empty() && special.is_empty()) {
-            self.chosen.insert(target.clone(), Chosen { base: Shared::new(base), special, viewers });
+            let base = Shared::new(base);
+            self.chosen.insert(target.clone(), Chosen { base, special, viewers, of_base, of_special });
         }
     }
 

@@ -1,3 +1,4 @@
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use crate::engine::Stage;
 use crate::fingerprint::Shared;
 use crate::model::{Model, Viewer};
 use crate::policies::destinations::{ByPort, DestinationPolicies, Idle, IdlePolicies};
+use crate::reads::{Taken, take_all, taking, together};
 use crate::report::{Code, Notes, Severity};
 use crate::units::egress::Egress;
 use crate::units::external_service::ExternalService;
@@ -33,8 +35,15 @@ pub(crate) fn gather(surroundings: Surroundings<'_>, notes: &mut Notes) -> Vec<D
     let Surroundings { model, hosts, external, egress, tables, policies } = surroundings;
     let mut idle = IdlePolicies::default();
     let chosen = choose(model, hosts, external, policies, &mut idle, notes);
-    let mut gathered =
-        Gathered { model, idle, rules: BTreeMap::new(), nothing: Shared::default(), no_exits: Shared::default() };
+    let of_contested = if policies.is_empty() { Taken::default() } else { hosts.of_contested() };
+    let mut gathered = Gathered {
+        model,
+        idle,
+        rules: BTreeMap::new(),
+        nothing: Shared::default(),
+        no_exits: Shared::default(),
+        of_contested,
+    };
     let mut wanted = wanted_subsets(tables);
     let hosts = if policies.is_empty() { Vec::new() } else { hosts.values().collect() };
     let mut behind = gathered.mesh_hosts(&hosts, &chosen, &mut wanted);
@@ -52,18 +61,23 @@ type WantedSubsets = BTreeMap<ResourceRef, BTreeMap<(Name, ContextId), Wanted>>;
 struct Wanted {
     labels: BTreeMap<String, BTreeMap<String, String>>,
     tables: BTreeSet<ResourceRef>,
+    taken: Vec<Taken>,
 }
 
 fn wanted_subsets(tables: &Stage<RouteTable>) -> WantedSubsets {
     let mut all = WantedSubsets::new();
     for table in tables.values() {
         for placement in &table.placements {
+            let taken = LazyCell::new(|| table.taken_at(placement));
             for target in placement.targets.all().filter(|target| !target.subset.is_empty()) {
                 let of_destination = all.entry(target.destination.clone()).or_default();
                 let place = (Name::from(&target.host), placement.context.clone());
                 let wanted = of_destination.entry(place).or_default();
                 wanted.labels.insert(subset_name(&target.subset), target.subset.clone());
                 wanted.tables.insert(table.parent.clone());
+                if !wanted.taken.iter().any(|known| Arc::ptr_eq(known, &taken)) {
+                    wanted.taken.push(Arc::clone(&taken));
+                }
             }
         }
     }
@@ -71,8 +85,10 @@ fn wanted_subsets(tables: &Stage<RouteTable>) -> WantedSubsets {
 }
 
 impl Wanted {
-    fn with(self, ports: Shared<ByPort>) -> Subsets {
-        Subsets { ports, labels: self.labels, tables: self.tables }
+    /// With the ports that hold, and what told these.
+    fn with(self, ports: Shared<ByPort>, of_ports: &Taken) -> Subsets {
+        let taken = together(self.taken.iter().chain([of_ports]));
+        Subsets { ports, labels: self.labels, tables: self.tables, taken }
     }
 }
 
@@ -89,6 +105,7 @@ fn leaving(egress: &Stage<Egress>) -> Leaving {
                 let (_, exits) =
                     of_service.entry(viewer.workspace.clone()).or_insert_with(|| (viewer.clone(), Exits::default()));
                 exits.server_names.insert(door.subset(host), door.is_mutual.then(|| Name::from(host)));
+                exits.taken.extend([egress.taken_by(door), Arc::clone(&viewer.reads)]);
                 exits.sources.extend(egress.sources.iter().cloned());
                 exits.sources.extend([&egress.parent, &door.gateway].map(ResourceRef::clone));
             }
@@ -103,6 +120,8 @@ struct Behind<'a> {
     host: &'a MeshHost,
     ports: ByPort,
     namespaces: BTreeSet<Name>,
+    /// What told that.
+    taken: Taken,
 }
 
 type BehindServices<'a> = BTreeMap<ResourceRef, Vec<Behind<'a>>>;
@@ -113,6 +132,8 @@ struct Gathered<'a> {
     rules: BTreeMap<ResourceRef, BTreeMap<Name, HostRules>>,
     nothing: Shared<ByPort>,
     no_exits: Shared<Exits>,
+    /// What keeps others from hosts: without it, there could be more of them in front of a Service.
+    of_contested: Taken,
 }
 
 impl Gathered<'_> {
@@ -144,7 +165,7 @@ impl Gathered<'_> {
             let chosen = chosen.get(parent).map(|chosen| chosen.map(of_host));
             if let Some(chosen) = &chosen {
                 self.mesh_host(parent, host, chosen);
-                for (service, of_host) in behind_services(host, chosen.base()) {
+                for (service, of_host) in behind_services(host, chosen) {
                     behind.entry(service).or_default().push(of_host);
                 }
             }
@@ -153,8 +174,10 @@ impl Gathered<'_> {
         let is_virtual = |destination: &ResourceRef, _: &mut BTreeMap<_, _>| destination.key.gvk.kind != "Service";
         for (parent, wanted) in wanted.extract_if(.., is_virtual) {
             for ((name, context), wanted) in wanted {
-                let ports = chosen.get(&parent).map_or(&self.nothing, |chosen| chosen.of(&context.workspace)).clone();
-                self.rules(&parent, &name).subsets.insert(context, wanted.with(ports));
+                let own = chosen.get(&parent);
+                let ports = own.map_or(&self.nothing, |chosen| chosen.of(&context.workspace)).clone();
+                let taken = own.map(|chosen| chosen.taken(Some(&context.workspace))).unwrap_or_default();
+                self.rules(&parent, &name).subsets.insert(context, wanted.with(ports, &taken));
             }
         }
         behind
@@ -175,11 +198,13 @@ impl Gathered<'_> {
             let rules = self.rules(parent, name);
             rules.tls = Tls::In(inner.clone());
             rules.sources.extend(sources.iter().cloned());
-            rules.reads = Arc::clone(host.reads());
+            rules.taken = Arc::clone(host.reads());
             if !chosen.base().is_empty() {
                 for (cluster, backing) in &host.backings {
                     let export_to = host.home_namespaces(cluster, backing).into_iter().cloned().collect();
-                    let home = Home { export_to, ports: chosen.base().clone() };
+                    let of_base = chosen.taken(None);
+                    let taken = host.viewers_in(cluster).map(|viewer| &viewer.reads).chain([&of_base]);
+                    let home = Home { export_to, ports: chosen.base().clone(), taken: together(taken) };
                     rules.homes.insert(backing.home.clone(), home);
                 }
             }
@@ -190,7 +215,9 @@ impl Gathered<'_> {
                 let ports = chosen.of(&viewer.workspace).clone();
                 if is_known && !ports.is_empty() {
                     let is_special = chosen.is_special(&viewer.workspace);
-                    rules.seen.push(Seen { viewer: viewer.clone(), ports, is_special, exits: exits.clone() });
+                    let taken = together([&viewer.reads, &chosen.taken(Some(&viewer.workspace))]);
+                    let (viewer, exits) = (viewer.clone(), exits.clone());
+                    rules.seen.push(Seen { viewer, ports, is_special, exits, taken });
                 }
             }
         }
@@ -222,6 +249,13 @@ impl Gathered<'_> {
             };
             let base = Shared::new(with_behind(own.map_or(&self.nothing, |own| own.base())));
             let merged = own.map(|own| own.map(with_behind));
+            let owner = self.model.owner(cluster, &key.namespace).map(|owner| &owner.reads);
+            let taken_behind = behind.iter().map(|behind| &behind.taken).chain(owner).chain([&self.of_contested]);
+            let taken_behind = together(taken_behind);
+            let taken = |workspace: Option<&Name>| {
+                let own = own.map(|own| own.taken(workspace));
+                together(own.iter().chain([&taken_behind]))
+            };
             let home = self.model.context(cluster, &key.namespace);
             let is_left_by = |home: &ContextId| leaving.contains_key(&home.workspace);
             let is_wanted_at_home = wanted.keys().any(|(_, context)| Some(context) == home.as_ref())
@@ -229,9 +263,17 @@ impl Gathered<'_> {
             if let Some(home) = home.filter(|_| !base.is_empty()) {
                 let mut export_to: BTreeSet<Name> =
                     behind.iter().flat_map(|behind| &behind.namespaces).cloned().collect();
+                let mut told = vec![taken(None)];
                 if let Some(own) = own {
-                    let seeing = own.viewers.iter().filter_map(|viewer| viewer.contexts.get(cluster)).flatten();
-                    export_to.extend(seeing.chain(gateways.get(&service).into_iter().flatten().copied()).cloned());
+                    let seeing = own.viewers.iter().filter_map(|viewer| Some((viewer, viewer.contexts.get(cluster)?)));
+                    for (viewer, namespaces) in seeing {
+                        export_to.extend(namespaces.iter().cloned());
+                        told.push(Arc::clone(&viewer.reads));
+                    }
+                    for (namespace, taken) in gateways.get(&service).into_iter().flatten() {
+                        export_to.insert(Name::clone(namespace));
+                        told.push(Arc::clone(taken));
+                    }
                 }
                 let export_to = export_to.into_iter().collect();
                 let parent = match behind.first() {
@@ -241,7 +283,7 @@ impl Gathered<'_> {
                 let sources = self.sources(cluster, &key.namespace);
                 let rules = self.rules(parent, &host);
                 rules.behind = behind.first().filter(|_| parent != &service).map(|first| first.host.main_host.clone());
-                rules.homes.insert(home, Home { export_to, ports: base.clone() });
+                rules.homes.insert(home, Home { export_to, ports: base.clone(), taken: together(&told) });
                 rules.sources.extend(sources);
                 rules.sources.extend(behind.iter().map(|behind| behind.host.parent.clone()));
                 rules.sources.insert(service.clone());
@@ -251,7 +293,8 @@ impl Gathered<'_> {
                 let exits = leaving.remove(&viewer.workspace).map(|(_, exits)| Shared::new(exits));
                 let exits = exits.unwrap_or_else(|| self.no_exits.clone());
                 let is_special = merged.as_ref().is_some_and(|merged| merged.is_special(&viewer.workspace));
-                let seen = Seen { viewer: viewer.clone(), ports: of(&viewer.workspace), is_special, exits };
+                let taken = together([&viewer.reads, &taken(Some(&viewer.workspace))]);
+                let seen = Seen { viewer: viewer.clone(), ports: of(&viewer.workspace), is_special, exits, taken };
                 if viewer.contexts.contains_key(cluster) && !seen.is_empty() {
                     let rules = self.rules(&service, &host);
                     rules.within = Some(cluster.clone());
@@ -263,11 +306,13 @@ impl Gathered<'_> {
                 let ports = of(&workspace);
                 let rules = self.rules(&service, &host);
                 rules.within = Some(cluster.clone());
-                rules.seen.push(Seen { viewer, ports, is_special: false, exits: Shared::new(exits) });
+                let taken = taken(Some(&workspace));
+                rules.seen.push(Seen { viewer, ports, is_special: false, exits: Shared::new(exits), taken });
             }
             for ((name, context), wanted) in wanted {
                 let ports = of(&context.workspace);
-                self.rules(&service, &name).subsets.insert(context, wanted.with(ports));
+                let wanted = wanted.with(ports, &taken(Some(&context.workspace)));
+                self.rules(&service, &name).subsets.insert(context, wanted);
             }
         }
     }
@@ -306,14 +351,19 @@ impl Gathered<'_> {
             rules.sources.extend(services.iter().flat_map(|(service, _)| &service.sources).cloned());
             rules.sources.extend(services.iter().map(|(service, _)| service.parent.clone()));
             let ports = Shared::new(ports);
-            let seen = viewer.map(|viewer| Seen { viewer: viewer.clone(), ports, is_special: false, exits });
+            let told: Vec<Taken> = services.iter().map(|(_, chosen)| chosen.taken(Some(&workspace))).collect();
+            let seen = viewer.map(|viewer| {
+                let taken = together(told.iter().chain([&viewer.reads]));
+                Seen { viewer: viewer.clone(), ports, is_special: false, exits, taken }
+            });
             rules.seen.extend(seen);
         }
     }
 }
 
 /// What a host says about the Services behind it. TLS is between clients and the host, not the Service.
-fn behind_services<'h>(host: &'h MeshHost, ports: &ByPort) -> impl Iterator<Item = (ResourceRef, Behind<'h>)> {
+fn behind_services<'h>(host: &'h MeshHost, chosen: &Chosen) -> impl Iterator<Item = (ResourceRef, Behind<'h>)> {
+    let (ports, of_ports) = (chosen.base(), chosen.taken(None));
     let of_backing = move |cluster: &Name, backing: &'h crate::units::mesh_host::Backing| {
         let mut of_service = ByPort::new();
         for (port, backing) in host.ports.iter().zip(&backing.ports) {
@@ -327,25 +377,40 @@ fn behind_services<'h>(host: &'h MeshHost, ports: &ByPort) -> impl Iterator<Item
         }
         let gateways = backing.entries().map(|(point, _)| &point.namespace);
         let namespaces = host.home_namespaces(cluster, backing).into_iter().chain(gateways).cloned().collect();
-        (backing.service.clone(), Behind { host, ports: of_service, namespaces })
+        let ((), taken) = taking(|| {
+            host.take();
+            backing.take();
+            take_all(&of_ports);
+            host.viewers_in(cluster).for_each(|viewer| take_all(&viewer.reads));
+        });
+        (backing.service.clone(), Behind { host, ports: of_service, namespaces, taken })
     };
     let all: Vec<_> = host.backings.iter().map(|(cluster, backing)| of_backing(cluster, backing)).collect();
     all.into_iter().filter(move |(service, behind)| !behind.ports.is_empty() && *service != host.parent)
 }
 
-/// Where the gateways stand that send traffic to Services for which policies hold.
+/// Where the gateways stand that send traffic to Services for which policies hold, with what told that. One host is enough
+/// to tell it.
 fn gateway_namespaces<'h>(
     hosts: &[&'h Arc<MeshHost>],
     chosen: &ByDestination,
-) -> BTreeMap<&'h ResourceRef, BTreeSet<&'h Name>> {
-    let mut namespaces: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+) -> BTreeMap<&'h ResourceRef, BTreeMap<&'h Name, Taken>> {
+    let mut namespaces: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
     if !chosen.keys().any(|destination| destination.key.gvk.kind == "Service") {
         return namespaces;
     }
-    for backing in hosts.iter().flat_map(|host| host.backings.values()) {
+    for (host, backing) in hosts.iter().flat_map(|host| host.backings.values().map(move |backing| (host, backing))) {
         if chosen.contains_key(&backing.service) {
-            let points = backing.entries().map(|(point, _)| &point.namespace);
-            namespaces.entry(&backing.service).or_default().extend(points);
+            let of_service = namespaces.entry(&backing.service).or_default();
+            for (point, _) in backing.entries() {
+                of_service.entry(&point.namespace).or_insert_with(|| {
+                    let take = || {
+                        host.take();
+                        backing.take();
+                    };
+                    taking(take).1
+                });
+            }
         }
     }
     namespaces

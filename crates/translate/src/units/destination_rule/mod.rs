@@ -7,12 +7,10 @@ mod chosen;
 mod gather;
 mod traffic_policy;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
 use meshrelay_api::istio::DestinationRule;
 use meshrelay_api::istio::destination_rule::{Subset, TrafficPolicy};
-use meshrelay_snapshot::{ContentHash, Gvk, Name};
+use meshrelay_snapshot::{ContentHash, Name};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use gather::{Surroundings, gather};
 
@@ -21,6 +19,7 @@ use crate::model::Viewer;
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
 use crate::policies::destinations::ByPort;
+use crate::reads::Taken;
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::{ContextId, ResourceRef};
 
@@ -49,8 +48,8 @@ struct HostRules {
     subsets: BTreeMap<ContextId, Subsets>,
     /// What else had a part.
     sources: BTreeSet<ResourceRef>,
-    /// The kinds of which clusters tell whether and where there is anything behind the host.
-    reads: Arc<BTreeSet<(Name, Gvk)>>,
+    /// What told that there is the host, and whether and where there is anything behind it.
+    taken: Taken,
 }
 
 /// A rule that other namespaces read, too.
@@ -58,6 +57,8 @@ struct HostRules {
 struct Home {
     export_to: Vec<Name>,
     ports: Shared<ByPort>,
+    /// What told that.
+    taken: Taken,
 }
 
 /// What a workspace sees of a host.
@@ -69,6 +70,8 @@ struct Seen {
     is_special: bool,
     /// If the host is that of a gateway.
     exits: Shared<Exits>,
+    /// What told that.
+    taken: Taken,
 }
 
 /// The subsets of a gateway's Service by which clients of a workspace leave the mesh.
@@ -78,6 +81,8 @@ struct Exits {
     server_names: BTreeMap<String, Option<Name>>,
     /// What asks for them.
     sources: BTreeSet<ResourceRef>,
+    /// What told that.
+    taken: Vec<Taken>,
 }
 
 impl Seen {
@@ -93,6 +98,8 @@ struct Subsets {
     /// Labels by name.
     labels: BTreeMap<String, BTreeMap<String, String>>,
     tables: BTreeSet<ResourceRef>,
+    /// What told that.
+    taken: Taken,
 }
 
 /// Where TLS other than the mesh's works.
@@ -123,7 +130,7 @@ impl HostRules {
             tls: Tls::Everywhere,
             subsets: BTreeMap::new(),
             sources: BTreeSet::new(),
-            reads: Arc::default(),
+            taken: Taken::default(),
         }
     }
 }
@@ -152,6 +159,7 @@ struct Place<'a> {
     ports: &'a Shared<ByPort>,
     subsets: Option<&'a Subsets>,
     exits: Option<&'a Exits>,
+    taken: &'a Taken,
     /// By what an equal rule is known: the workspace that sees the host, and whether TLS works there.
     known_by: Option<(usize, bool)>,
 }
@@ -172,7 +180,7 @@ impl HostRules {
         let shapers: Shapers = self.sources.iter().chain([parent]).collect();
         for (index, seen) in self.seen.iter().enumerate() {
             let Some(filter) = traffic_policy::cluster_filter(&self.host, &seen.ports) else { continue };
-            let body = Body::new(&filter, shapers.with(policies(&seen.ports))).reading([&self.reads]);
+            let body = Body::new(&filter, shapers.with(policies(&seen.ports))).reading([&self.taken, &seen.taken]);
             for context in self.contexts(index) {
                 let name = self.identified(&format!("clusters-{}", self.host), parent);
                 emission.emit(&context, &name, &body, Extra::default());
@@ -201,7 +209,8 @@ impl HostRules {
         let mut places = BTreeMap::new();
         for (context, home) in &self.homes {
             let export_to = home.export_to.iter().map(ToString::to_string).collect();
-            let place = Place { export_to, ports: &home.ports, subsets: None, exits: None, known_by: None };
+            let (ports, taken) = (&home.ports, &home.taken);
+            let place = Place { export_to, ports, subsets: None, exits: None, taken, known_by: None };
             places.insert(context.clone(), place);
         }
         let home_clusters: BTreeSet<&Name> = self.homes.keys().map(|context| &context.cluster).collect();
@@ -210,14 +219,15 @@ impl HostRules {
             for context in self.contexts(index) {
                 if seen.is_special || exits.is_some() || !home_clusters.contains(&context.cluster) {
                     let known_by = Some((index, self.tls.works_in(&context.cluster)));
-                    let place = || Place { export_to: own(), ports: &seen.ports, subsets: None, exits: None, known_by };
+                    let (ports, taken) = (&seen.ports, &seen.taken);
+                    let place = || Place { export_to: own(), ports, subsets: None, exits: None, taken, known_by };
                     places.entry(context).or_insert_with(place).exits = exits;
                 }
             }
         }
         for (context, subsets) in &self.subsets {
-            let place =
-                || Place { export_to: own(), ports: &subsets.ports, subsets: None, exits: None, known_by: None };
+            let (ports, taken) = (&subsets.ports, &subsets.taken);
+            let place = || Place { export_to: own(), ports, subsets: None, exits: None, taken, known_by: None };
             let place = places.entry(context.clone()).or_insert_with(place);
             place.subsets = Some(subsets);
             place.known_by = None;
@@ -249,7 +259,10 @@ impl HostRules {
             traffic_policy: Some(policy).filter(|policy| !policy.port_level_settings.is_empty()),
             ..DestinationRule::default()
         };
-        Some(Body::new(&spec, shapers.with(policies(place.ports))).reading([&self.reads]))
+        let of_subsets = place.subsets.map(|subsets| &subsets.taken);
+        let of_exits = place.exits.into_iter().flat_map(|exits| &exits.taken);
+        let taken = [&self.taken, place.taken].into_iter().chain(of_subsets).chain(of_exits);
+        Some(Body::new(&spec, shapers.with(policies(place.ports))).reading(taken))
     }
 
     fn name(&self, parent: &ResourceRef, context: &ContextId) -> String {

@@ -11,7 +11,7 @@ use meshrelay_api::istio::envoy_filter::{
 };
 use meshrelay_api::istio::gateway::{Port, ServerTlsSettings, ServerTlsSettingsMode};
 use meshrelay_api::istio::{EnvoyFilter, Gateway, gateway};
-use meshrelay_snapshot::{ContentHash, Gvk, Name};
+use meshrelay_snapshot::{ContentHash, Name};
 use serde_json::{Value, json};
 
 use super::mesh_host::MeshHosts;
@@ -19,6 +19,7 @@ use crate::fingerprint::fingerprint;
 use crate::model::{Entry, EntryPoint, EntryPort, Model};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
+use crate::reads::{Taken, kinds, together};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::{ContextId, ResourceRef};
 
@@ -37,12 +38,13 @@ struct Server {
     port: EntryPort,
     hosts: BTreeMap<Name, OpenHost>,
     sources: BTreeSet<ResourceRef>,
+    /// What keeps others out.
+    of_contested: Taken,
 }
 
 impl Server {
-    /// Where the settings are by which hosts are let in. There can be too many to name them all with each host.
-    fn reads(&self) -> Arc<BTreeSet<(Name, Gvk)>> {
-        Arc::new(self.sources.iter().map(|source| (source.cluster.clone(), source.key.gvk.clone())).collect())
+    fn taken(&self) -> impl Iterator<Item = &Taken> {
+        self.hosts.values().map(|open| &open.taken).chain([&self.of_contested])
     }
 }
 
@@ -55,13 +57,17 @@ struct OpenHost {
     local_host: String,
     /// Ports of the host and of the Service.
     ports: Vec<(u32, u32)>,
+    /// What told that it is let in. There can be too many settings to name them all with each host.
+    taken: Taken,
 }
 
 /// The gateways of the fleet that let anything in.
 pub(crate) fn gather(model: &Model, hosts: &MeshHosts) -> Vec<EastWestGateway> {
     let mut gateways: BTreeMap<ResourceRef, EastWestGateway> = BTreeMap::new();
+    let of_contested = hosts.of_contested();
     for host in hosts.values() {
         for backing in host.backings.values() {
+            let taken = together([&host.taken, &backing.taken, &kinds(&host.sources)]);
             for (point, port) in backing.entries() {
                 let gateway = gateways.entry(point.gateway.clone()).or_insert_with(|| EastWestGateway {
                     parent: point.gateway.clone(),
@@ -74,6 +80,7 @@ pub(crate) fn gather(model: &Model, hosts: &MeshHosts) -> Vec<EastWestGateway> {
                     port: port.clone(),
                     hosts: BTreeMap::new(),
                     sources: BTreeSet::new(),
+                    of_contested: Arc::clone(&of_contested),
                 });
                 server.sources.extend(host.sources.iter().cloned());
                 let ports = host.ports.iter().zip(&backing.ports);
@@ -82,6 +89,7 @@ pub(crate) fn gather(model: &Model, hosts: &MeshHosts) -> Vec<EastWestGateway> {
                     service: backing.service.clone(),
                     local_host: backing.local_host.clone(),
                     ports: ports.map(|(port, backing)| (port.number, backing.service_port)).collect(),
+                    taken: Arc::clone(&taken),
                 };
                 server.hosts.extend(host.hosts.keys().map(|name| (name.clone(), open.clone())));
             }
@@ -155,10 +163,11 @@ impl EastWestGateway {
         let parents = server.hosts.values().map(|host| &host.parent);
         let shapers = self.shapers(server).with(parents).with(&server.sources);
         let name = format!("EastWestGateway-Passthrough-{}-{}-{place}", point.service, port.name);
-        emission.emit(&self.context, &names::sanitize(&name), &Body::new(&spec, shapers), Extra::default());
+        let body = Body::new(&spec, shapers).reading(server.taken());
+        emission.emit(&self.context, &names::sanitize(&name), &body, Extra::default());
         for (host, open) in &server.hosts {
             let shapers = self.shapers(server).with([&open.parent, &open.service]);
-            let body = Body::new(&to_local_service(host, open, server), shapers).reading([&server.reads()]);
+            let body = Body::new(&to_local_service(host, open, server), shapers).reading([&open.taken]);
             let identity = ["EastWestGateway", host, &point.service, &port.name, &point.namespace, cluster];
             let name = names::identified(&format!("EastWestGateway-{host}"), &identity);
             emission.emit(&self.context, &name, &body, Extra::default());

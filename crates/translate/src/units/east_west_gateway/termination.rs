@@ -78,7 +78,8 @@ impl EastWestGateway {
         };
         let parents = server.hosts.values().map(|host| &host.parent);
         let shapers = self.shapers(server).with(parents).with(&server.sources);
-        emission.emit(&self.context, &gateway, &Body::new(&spec, shapers), Extra::default());
+        let body = Body::new(&spec, shapers).reading(server.taken());
+        emission.emit(&self.context, &gateway, &body, Extra::default());
         for opening in &openings {
             self.route(server, opening, &gateway, emission);
         }
@@ -94,7 +95,7 @@ impl EastWestGateway {
             if !patches.is_empty() {
                 let shapers = self.shapers(server).with([&open.parent, &open.service]);
                 let name = self.object_name(server, host, "");
-                let body = Body::new(&envoy_filter(server, patches), shapers).reading([&server.reads()]);
+                let body = Body::new(&envoy_filter(server, patches), shapers).reading([&open.taken]);
                 emission.emit(&self.context, &name, &body, Extra::default());
             }
         }
@@ -114,7 +115,7 @@ impl EastWestGateway {
         };
         let shapers = self.shapers(server).with([&opening.open.parent, &opening.open.service]);
         let name = self.object_name(server, opening.host, &opening.port.to_string());
-        let body = Body::new(&spec, shapers).reading([&server.reads()]);
+        let body = Body::new(&spec, shapers).reading([&opening.open.taken]);
         emission.emit(&self.context, &name, &body, Extra::default());
     }
 

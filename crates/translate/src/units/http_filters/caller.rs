@@ -100,7 +100,7 @@ impl Caller<'_> {
 
     /// Namespaces and clusters of the Services behind a destination, those of the proxies' own cluster first.
     pub(crate) fn services(&self, target: &Target) -> Vec<ResourceRef> {
-        let mut services: Vec<ResourceRef> = match self.hosts.get(&target.destination) {
+        let mut services: Vec<ResourceRef> = match self.hosts.get(self.model, &target.destination) {
             Some(host) if target.is_mesh_host => {
                 host.backings.values().map(|backing| backing.service.clone()).collect()
             }

@@ -4,6 +4,7 @@
 //! needs never acts on the routes of another.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use meshrelay_api::istio::envoy_filter::PatchContext;
 use meshrelay_snapshot::{ContentHash, Gvk, ObjectKey};
@@ -15,6 +16,7 @@ use super::patch::{self, Routes};
 use crate::fingerprint::{Shared, fingerprint};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
+use crate::reads::Taken;
 use crate::report::{Code, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::{ContextId, ResourceRef};
@@ -45,6 +47,8 @@ struct Chain {
     /// Policies that let their filter have another route chosen.
     choosing: BTreeMap<Position, BTreeSet<ResourceRef>>,
     sources: BTreeSet<ResourceRef>,
+    /// What told that it is needed.
+    taken: Vec<Taken>,
 }
 
 impl Chain {
@@ -89,11 +93,12 @@ impl AllChains {
         &mut self,
         context: &ContextId,
         listener: Listener,
-        table: &ResourceRef,
+        (table, taken): (&ResourceRef, &Taken),
         effects: impl Iterator<Item = &'a Shared<Effect>>,
     ) {
         let chain = self.0.entry(context.clone()).or_default().entry(listener).or_default();
         chain.sources.insert(table.clone());
+        chain.taken.push(Arc::clone(taken));
         for effect in effects {
             let (config, pass) = chain.filters.entry(effect.position.clone()).or_default();
             merge(config, &effect.config);
@@ -149,7 +154,8 @@ impl ParentInput for Chains {
             }
             let spec = patch::envoy_filter(labels, patches);
             let shapers: Shapers = chain.sources.iter().chain([&self.parent]).collect();
-            emission.emit(&self.context, &self.name(listener), &Body::new(&spec, shapers), Extra::default());
+            let body = Body::new(&spec, shapers).reading(&chain.taken);
+            emission.emit(&self.context, &self.name(listener), &body, Extra::default());
         }
         emission.finish()
     }

@@ -20,6 +20,7 @@ use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
 use crate::policies::routes::RouteBooks;
 use crate::policies::{Book, Destination, Policy, Subject, oldest};
+use crate::reads::{Taken, taking, together};
 use crate::report::{Code, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::units::mesh_host::MeshHosts;
@@ -34,6 +35,8 @@ pub(crate) struct InboundFilters {
     pub(super) selector: BTreeMap<String, String>,
     /// By port of the pods.
     pub(super) ports: BTreeMap<u32, Vec<Shared<Effect>>>,
+    /// What told that.
+    pub(super) taken: Taken,
 }
 
 /// A kind of policy that selects Services of its own workspace, beside routes.
@@ -44,10 +47,14 @@ pub(crate) trait ServicePolicy: meshrelay_api::Kind {
 
 /// The filters of all Services that policies select.
 pub(super) fn gather(model: &Model, hosts: &MeshHosts, books: &RouteBooks, notes: &mut Notes) -> Vec<InboundFilters> {
-    let mut all = Inbound { model, hosts, known: Effects::default(), services: BTreeMap::new() };
+    let mut all =
+        Inbound { model, hosts, known: Effects::default(), services: BTreeMap::new(), taken: BTreeMap::new() };
     all.add(&books.ext_auth, notes, ext_auth::effects);
     all.add(&books.jwt, notes, jwt::effects);
     all.add(&books.rate_limit, notes, rate_limit::effects);
+    for (service, filters) in &mut all.services {
+        filters.taken = together(all.taken.get(service).into_iter().flatten());
+    }
     all.services.into_values().collect()
 }
 
@@ -57,6 +64,8 @@ struct Inbound<'a> {
     hosts: &'a MeshHosts,
     known: Effects,
     services: BTreeMap<ResourceRef, InboundFilters>,
+    /// What told of each Service whether there are any.
+    taken: BTreeMap<ResourceRef, Vec<Taken>>,
 }
 
 impl Inbound<'_> {
@@ -77,7 +86,11 @@ impl Inbound<'_> {
             for (cluster, namespaces) in workspace.contexts.iter() {
                 let Some(input) = self.model.clusters.get(cluster) else { continue };
                 for service in namespaces.iter().flat_map(|namespace| input.services_in(namespace)) {
-                    self.service(input, service, workspace, &policies, notes, &effects);
+                    let add = || self.service(input, service, workspace, &policies, notes, &effects);
+                    let ((), taken) = taking(add);
+                    if !taken.is_empty() {
+                        self.taken.entry(service.reference(cluster)).or_default().push(taken);
+                    }
                 }
             }
         }
@@ -149,6 +162,7 @@ impl Inbound<'_> {
                 context: context.clone(),
                 selector: labels.collect(),
                 ports: BTreeMap::new(),
+                taken: Taken::default(),
             });
             filters.ports.entry(number).or_default().extend(effects);
         }
@@ -250,7 +264,7 @@ impl ParentInput for InboundFilters {
             let port = port.to_string();
             let identity = ["HttpFilters", "Service", &key.name, &key.namespace, cluster, &port];
             let name = names::identified(&format!("http-filters-{}-{port}", key.name), &identity);
-            emission.emit(&self.context, &name, &Body::new(&spec, shapers), Extra::default());
+            emission.emit(&self.context, &name, &Body::new(&spec, shapers).reading([&self.taken]), Extra::default());
         }
         emission.finish()
     }

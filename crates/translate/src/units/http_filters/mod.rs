@@ -38,6 +38,7 @@ use super::route_table::RouteTable;
 use crate::engine::{Gathering, Round, Stage, Step};
 use crate::fingerprint::Shared;
 use crate::policies::routes::{RouteBooks, RoutePolicies};
+use crate::reads::{Taken, take_all, taking};
 use crate::report::Notes;
 use crate::unit::UnitKind;
 use crate::{ContextId, ResourceRef};
@@ -91,7 +92,8 @@ impl HttpFilters {
         let inbound = &self.inbound;
         self.auth_configs.update(round, |notes| {
             let effects = effects(routes, inbound);
-            let approvals = effects.filter_map(|(context, effect)| Some((context, effect.approval.as_ref()?)));
+            let approvals =
+                effects.filter_map(|(context, effect, taken)| Some((context, effect.approval.as_ref()?, taken)));
             ext_auth::gather(model, approvals, notes)
         });
         self.rate_limit_configs.update(round, |notes| rate_limit::gather(model, hosts, notes));
@@ -105,8 +107,8 @@ impl HttpFilters {
         self.routes.get(root).map(|routes| routes.guards()).unwrap_or_default()
     }
 
-    /// What is done to requests, with where.
-    pub(crate) fn effects(&self) -> impl Iterator<Item = (&ContextId, &Effect)> {
+    /// What is done to requests, with where and what told that.
+    pub(crate) fn effects(&self) -> impl Iterator<Item = (&ContextId, &Effect, &Taken)> {
         effects(&self.routes, &self.inbound)
     }
 }
@@ -114,11 +116,11 @@ impl HttpFilters {
 fn effects<'a>(
     routes: &'a Stage<RouteFilters>,
     inbound: &'a Gathering<InboundFilters>,
-) -> impl Iterator<Item = (&'a ContextId, &'a Effect)> {
+) -> impl Iterator<Item = (&'a ContextId, &'a Effect, &'a Taken)> {
     let of_routes = routes.values().flat_map(|table| table.effects_in_place());
     let of_services = inbound.values().flat_map(|service| {
         let effects = service.ports.values().flatten();
-        effects.map(move |effect| (&service.context, &**effect))
+        effects.map(move |effect| (&service.context, &**effect, &service.taken))
     });
     of_routes.chain(of_services)
 }
@@ -131,6 +133,7 @@ fn on_route(
     notes: &mut Notes,
 ) -> Vec<Shared<Effect>> {
     let mut effects = Vec::new();
+    take_all(&policies.of_filters);
     if let Some(policy) = &policies.ext_auth {
         effects.extend(known.of(&policy.source, caller, || ext_auth::effects(caller, policy, notes)));
     }
@@ -145,7 +148,10 @@ fn on_route(
 
 /// Effects that are known already, by policy and context: many routes have the same.
 #[derive(Debug, Default)]
-struct Effects(BTreeMap<(ResourceRef, ContextId), Vec<Shared<Effect>>>);
+struct Effects(BTreeMap<(ResourceRef, ContextId), Known>);
+
+/// Effects, and what told them.
+type Known = (Vec<Shared<Effect>>, Taken);
 
 impl Effects {
     fn of(
@@ -155,6 +161,9 @@ impl Effects {
         make: impl FnOnce() -> Vec<Effect>,
     ) -> Vec<Shared<Effect>> {
         let key = (policy.clone(), caller.context.clone());
-        self.0.entry(key).or_insert_with(|| make().into_iter().map(Shared::new).collect()).clone()
+        let make = || taking(|| make().into_iter().map(Shared::new).collect());
+        let (effects, taken) = self.0.entry(key).or_insert_with(make);
+        take_all(taken);
+        effects.clone()
     }
 }

@@ -1,6 +1,7 @@
 //! What the routes of a table say to the filters.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use meshrelay_api::istio::envoy_filter::PatchContext;
 use meshrelay_snapshot::ContentHash;
@@ -15,6 +16,7 @@ use crate::model::Model;
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
 use crate::policies::routes::RouteBooks;
+use crate::reads::{Taken, taking, together};
 use crate::report::{Code, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::units::mesh_host::MeshHosts;
@@ -42,6 +44,8 @@ struct RoutesInPlace {
     routes: Vec<(String, Vec<Shared<Effect>>)>,
     /// The policies that say it, by route.
     policies: Vec<(String, BTreeSet<ResourceRef>)>,
+    /// What told that.
+    taken: Taken,
 }
 
 /// Routes of a tree of tables with the policies that guard them, as long as the tree is frozen. What the policies do
@@ -84,18 +88,21 @@ impl Resolution<'_> {
     fn place(&mut self, placement: &Placement) -> Option<RoutesInPlace> {
         let caller = Caller { model: self.model, hosts: self.hosts, context: &placement.context };
         let (mut routes, mut policies) = (Vec::new(), Vec::new());
-        for (route, of_route) in self.table.routes.iter().zip(&placement.targets.policies) {
-            let effects = on_route(&caller, of_route, &mut self.known, self.notes);
-            if !effects.is_empty() {
-                routes.push((route.name.clone(), effects));
-                policies.push((route.name.clone(), of_route.filters().cloned().collect()));
+        let ((), taken) = taking(|| {
+            for (route, of_route) in self.table.routes.iter().zip(&placement.targets.policies) {
+                let effects = on_route(&caller, of_route, &mut self.known, self.notes);
+                if !effects.is_empty() {
+                    routes.push((route.name.clone(), effects));
+                    policies.push((route.name.clone(), of_route.filters().cloned().collect()));
+                }
             }
-        }
+        });
         if routes.is_empty() {
             return None;
         }
         let (listeners, labels) = served_at(placement);
-        Some(RoutesInPlace { context: placement.context.clone(), listeners, labels, routes, policies })
+        let taken = together([&taken, &self.table.taken_at(placement)]);
+        Some(RoutesInPlace { context: placement.context.clone(), listeners, labels, routes, policies, taken })
     }
 
     /// What is said in a place where a frozen tree keeps its routes, whatever routes and places its tables speak of now.
@@ -109,9 +116,11 @@ impl Resolution<'_> {
         }
         let caller = Caller { model: self.model, hosts: self.hosts, context: &context };
         let mut routes = Vec::new();
+        let mut taken = Arc::clone(self.table.of_tree());
         for (name, wanted) in &policies {
             let found = self.books.named(self.model, wanted);
-            let mut effects = on_route(&caller, &found, &mut self.known, self.notes);
+            let (mut effects, of_route) = taking(|| on_route(&caller, &found, &mut self.known, self.notes));
+            taken = together([&taken, &of_route]);
             let gone = wanted.iter().filter(|policy| !found.filters().any(|found| found == *policy));
             let gone: Vec<String> = gone.map(ToString::to_string).collect();
             if !gone.is_empty() {
@@ -126,7 +135,7 @@ impl Resolution<'_> {
             }
             routes.push((name.clone(), effects));
         }
-        RoutesInPlace { context, listeners, labels, routes, policies }
+        RoutesInPlace { context, listeners, labels, routes, policies, taken }
     }
 }
 
@@ -162,10 +171,10 @@ impl RouteFilters {
     }
 
     /// All that the routes say, with where it holds.
-    pub(super) fn effects_in_place(&self) -> impl Iterator<Item = (&ContextId, &Effect)> {
+    pub(super) fn effects_in_place(&self) -> impl Iterator<Item = (&ContextId, &Effect, &Taken)> {
         self.places.iter().flat_map(|place| {
             let effects = place.routes.iter().flat_map(|(_, effects)| effects);
-            effects.map(move |effect| (&place.context, &**effect))
+            effects.map(move |effect| (&place.context, &**effect, &place.taken))
         })
     }
 
@@ -174,7 +183,7 @@ impl RouteFilters {
         for place in &self.places {
             for listener in &place.listeners {
                 let effects = place.routes.iter().flat_map(|(_, effects)| effects);
-                chains.need(&place.context, listener.clone(), &self.parent, effects);
+                chains.need(&place.context, listener.clone(), (&self.parent, &place.taken), effects);
             }
         }
     }
@@ -211,7 +220,8 @@ impl ParentInput for RouteFilters {
             let ContextId { cluster: context_cluster, namespace, .. } = &place.context;
             let identity = ["HttpFilters", &key.name, &key.namespace, cluster, context_cluster, namespace];
             let name = names::identified(&readable, &identity);
-            emission.emit(&place.context, &name, &Body::new(&spec, shapers), Extra::default());
+            let body = Body::new(&spec, shapers).reading([&place.taken]);
+            emission.emit(&place.context, &name, &body, Extra::default());
         }
         emission.finish()
     }

@@ -6,12 +6,14 @@ use meshrelay_api::admin::Federation;
 use meshrelay_api::selectors::PortSelector;
 use meshrelay_snapshot::Name;
 
-use super::{BackingPort, Claims, HostPort, MeshHost};
+use super::hosts::Claims;
+use super::{BackingPort, HostPort, MeshHost};
 use crate::ResourceRef;
 use crate::fingerprint::Derived;
 use crate::input::kube::{ServicePort, ServiceSpec, selects};
 use crate::input::{ClusterInput, Input, Theirs};
 use crate::model::{Entry, Model, Shareable, Workspace};
+use crate::reads::Taken;
 use crate::report::{Code, Notes, Severity};
 
 type Service = Arc<Input<Theirs<ServiceSpec>>>;
@@ -122,6 +124,13 @@ fn protocol(port: &ServicePort) -> &'static str {
     }
 }
 
+/// The host that a Service wants if it is federated.
+pub(super) fn wanted(model: &Model, cluster: &ClusterInput, parent: &ResourceRef) -> Option<Name> {
+    let service = cluster.services().get(&parent.place())?;
+    let federation = model.owner(&cluster.name, service.namespace())?.settings.federation.as_ref()?;
+    federation.enabled.then(|| Name::from(host_name(federation, cluster, service)))
+}
+
 pub(super) fn resolve(
     model: &Model,
     parent: &ResourceRef,
@@ -157,6 +166,7 @@ pub(super) fn resolve(
         is_bare: false,
         viewers: model.viewers(Shareable::Service, &cluster.name, service, owner),
         sources: model.sources(&owner.name).cloned().collect(),
+        taken: Taken::default(),
         reads: Derived::default(),
     })
 }

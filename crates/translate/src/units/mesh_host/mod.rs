@@ -7,6 +7,7 @@
 
 mod external;
 mod federation;
+mod hosts;
 mod virtual_destination;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,21 +15,20 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use external::External;
+pub(crate) use hosts::MeshHosts;
 use meshrelay_api::istio::service_entry::{Location, Resolution, ServicePort, WorkloadSelector};
 use meshrelay_api::istio::{ServiceEntry, WorkloadEntry};
 use meshrelay_snapshot::{ContentHash, Gvk, Name};
 
-use crate::engine::{Round, Stage, Step};
 use crate::fingerprint::{Derived, Shared, fingerprint};
 use crate::input::kube::ServiceSpec;
 use crate::input::{ClusterInput, Input, Theirs};
 use crate::model::{Entry, EntryAddress, EntryPoint, EntryPort, Model, Viewer, Workspace};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
-use crate::reads::{Place, Thing, record};
+use crate::reads::{Taken, kinds, take, take_all, together};
 use crate::report::{Code, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
-use crate::vip::Allocations;
 use crate::{ContextId, ResourceRef};
 
 /// Tells Istio that an endpoint speaks mutual TLS.
@@ -52,6 +52,8 @@ pub(crate) struct MeshHost {
     pub(crate) viewers: Vec<Viewer>,
     /// Settings that had a part.
     pub(crate) sources: Vec<ResourceRef>,
+    /// What else told that there is such a host, and what it is.
+    pub(crate) taken: Taken,
     /// See [`MeshHost::reads`].
     pub(crate) reads: Derived<Arc<BTreeSet<(Name, Gvk)>>>,
 }
@@ -87,6 +89,8 @@ pub(crate) struct Backing {
     pub(crate) entry: Entry,
     /// Host name of the Service within its cluster.
     pub(crate) local_host: String,
+    /// What told that the Service stands behind the host.
+    pub(crate) taken: Taken,
 }
 
 /// A port of a Service behind a host.
@@ -94,108 +98,6 @@ pub(crate) struct Backing {
 pub(crate) struct BackingPort {
     pub(crate) service_port: u32,
     pub(crate) target_port: u32,
-}
-
-/// All hosts of the fleet.
-#[derive(Debug)]
-pub(crate) struct MeshHosts {
-    winners: Step<BTreeMap<Name, ResourceRef>>,
-    parents: Stage<MeshHost>,
-}
-
-/// Which parent has which host name, as a result that is read name by name.
-const WINNERS: &str = "host names";
-
-impl Default for MeshHosts {
-    fn default() -> Self {
-        Self { winners: Step::new(WINNERS), parents: Stage::new(UnitKind::MeshHost, "mesh hosts") }
-    }
-}
-
-impl MeshHosts {
-    /// Brings all hosts up to date. Of two parents with the same host the older one keeps it.
-    pub(crate) fn update(&mut self, round: &mut Round<'_>, allocations: &mut Allocations) {
-        let model = round.model;
-        let place = Place::results(WINNERS);
-        let make = |notes: &mut Notes| {
-            let mut claims = Claims::default();
-            virtual_destination::claim(model, &mut claims);
-            federation::claim(model, &mut claims, notes);
-            claims.decide(notes)
-        };
-        self.winners.update(round, make, |before, after, changes| {
-            allocations.allocate(&after.keys().cloned().collect());
-            let none = BTreeMap::new();
-            let before = before.unwrap_or(&none);
-            let hosts: BTreeSet<&Name> = before.keys().chain(after.keys()).collect();
-            for host in hosts.into_iter().filter(|host| before.get(*host) != after.get(*host)) {
-                changes.add(place, Thing::Object("", "", host));
-            }
-        });
-        let none = BTreeMap::new();
-        let winners = self.winners.get().unwrap_or(&none);
-        let allocations = &*allocations;
-        // The address of a host that the parent has won, which is given out before anybody asks.
-        let address = |host: &Name, parent: &ResourceRef| {
-            record(place, Thing::Object("", "", host));
-            let won = winners.get(host) == Some(parent);
-            won.then(|| allocations.get(host).unwrap_or(Ipv4Addr::UNSPECIFIED))
-        };
-        self.parents.update(
-            round,
-            |cluster| {
-                let mut all = model.counting(&cluster.name, cluster.virtual_destinations().values());
-                all.extend(federation::list(model, cluster));
-                all
-            },
-            |parent, notes| match parent.key.gvk.kind.as_str() {
-                "Service" => federation::resolve(model, parent, &address, notes),
-                _ => virtual_destination::resolve(model, parent, &address, notes),
-            },
-        );
-    }
-
-    /// The host names of a parent.
-    pub(crate) fn get(&self, parent: &ResourceRef) -> Option<&Arc<MeshHost>> {
-        self.parents.get(parent)
-    }
-
-    /// The host names of all parents.
-    pub(crate) fn values(&self) -> impl Iterator<Item = &Arc<MeshHost>> {
-        self.parents.values()
-    }
-}
-
-/// Which parents want which host names, with their age.
-#[derive(Debug, Default)]
-struct Claims(BTreeMap<Name, Vec<(AgeKey, ResourceRef)>>);
-
-/// Creation time and place, see [`Input::age`](crate::input::Input::age).
-type AgeKey = (bool, Option<jiff::Timestamp>, Name, Name, Name);
-
-impl Claims {
-    fn add<T>(&mut self, host: &str, cluster: &Name, input: &Input<T>) {
-        let created = input.object.created();
-        let age = (created.is_none(), created, cluster.clone(), input.namespace().clone(), input.name().clone());
-        self.0.entry(Name::from(host)).or_default().push((age, input.reference(cluster)));
-    }
-
-    /// The winner of each host.
-    fn decide(self, notes: &mut Notes) -> BTreeMap<Name, ResourceRef> {
-        let mut winners = BTreeMap::new();
-        for (host, mut claims) in self.0 {
-            claims.sort_unstable();
-            claims.dedup();
-            let mut claims = claims.into_iter().map(|(_, parent)| parent);
-            let Some(winner) = claims.next() else { continue };
-            for loser in claims {
-                let text = format!("host {host} is taken by the older {winner}: choose another name");
-                notes.say(&loser, Severity::Warning, Code::HostTaken, text);
-            }
-            winners.insert(host, winner);
-        }
-        winners
-    }
 }
 
 impl ParentInput for MeshHost {
@@ -212,10 +114,12 @@ impl ParentInput for MeshHost {
         let all: Shapers = [&self.parent].into_iter().chain(&self.sources).collect();
         let externals = self.externals.iter().flat_map(External::sources);
         let shapers = all.with(self.backings.values().flat_map(Backing::sources)).with(externals);
+        let reads = together(self.backings.values().map(|backing| &backing.taken).chain([&self.taken]));
+        let shaping = (&shapers, &reads);
         for (host, address) in &self.hosts {
-            self.emit_remote(host, *address, &shapers, &mut emission);
+            self.emit_remote(host, *address, shaping, &mut emission);
             for (cluster, backing) in &self.backings {
-                self.emit_home(host, *address, cluster, backing, &shapers, &mut emission);
+                self.emit_home(host, *address, (cluster, backing), shaping, &mut emission);
             }
         }
         emission.finish()
@@ -266,7 +170,13 @@ impl MeshHost {
         all.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    fn emit_remote(&self, host: &str, address: Ipv4Addr, shapers: &Shapers, emission: &mut Emission<'_>) {
+    fn emit_remote(
+        &self,
+        host: &str,
+        address: Ipv4Addr,
+        (shapers, reads): (&Shapers, &Taken),
+        emission: &mut Emission<'_>,
+    ) {
         let reachable = self.backings.values();
         let mut endpoints: Vec<WorkloadEntry> =
             reachable.flat_map(|backing| backing.remote_endpoints(&self.ports, &BTreeMap::new())).collect();
@@ -281,9 +191,10 @@ impl MeshHost {
         spec.export_to = vec![".".to_owned()];
         spec.resolution = Some(resolution(endpoints.iter()));
         spec.endpoints = endpoints;
-        let body = Body::new(&spec, shapers.clone());
+        let body = Body::new(&spec, shapers.clone()).reading([reads]);
         for viewer in &self.viewers {
-            let name = entry_name(host, &viewer.workspace);
+            let body = body.clone().reading([&viewer.reads]);
+            let name = self.entry_name(host, &viewer.workspace);
             let remote = viewer.contexts.iter().filter(|(cluster, _)| !self.backings.contains_key(*cluster));
             for (cluster, namespaces) in remote {
                 for namespace in namespaces {
@@ -302,9 +213,8 @@ impl MeshHost {
         &self,
         host: &str,
         address: Ipv4Addr,
-        cluster: &Name,
-        home: &Backing,
-        shapers: &Shapers,
+        (cluster, home): (&Name, &Backing),
+        (shapers, reads): (&Shapers, &Taken),
         emission: &mut Emission<'_>,
     ) {
         let export_to = self.home_namespaces(cluster, home);
@@ -325,8 +235,9 @@ impl MeshHost {
         let labels = home.selector.iter().map(|(key, value)| (key.to_string(), value.to_string()));
         spec.workload_selector = Some(WorkloadSelector { labels: labels.collect() });
         let workspace = &home.home.workspace;
-        let body = Body::new(&spec, shapers.clone());
-        emission.emit(&home.home, &entry_name(host, workspace), &body, Extra::default());
+        let reads = || self.viewers_in(cluster).map(|viewer| &viewer.reads).chain([reads]);
+        let body = Body::new(&spec, shapers.clone()).reading(reads());
+        emission.emit(&home.home, &self.entry_name(host, workspace), &body, Extra::default());
         let mut places: BTreeSet<(String, Option<String>)> = BTreeSet::new();
         for (other, endpoint) in others {
             let address = endpoint.address.as_deref().unwrap_or_default();
@@ -336,7 +247,7 @@ impl MeshHost {
             let mut identity = vec!["WorkloadEntry", host, workspace, &other, address];
             identity.extend(port.as_deref());
             let name = names::identified(&format!("vd-{host}-{workspace}"), &identity);
-            let body = Body::new(&endpoint, shapers.clone());
+            let body = Body::new(&endpoint, shapers.clone()).reading(reads());
             emission.emit(&home.home, &name, &body, Extra { labels: Some(&endpoint.labels), ..Extra::default() });
         }
     }
@@ -347,6 +258,12 @@ impl Backing {
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&EntryPoint, &EntryPort)> {
         let points = self.entry_points.iter().flat_map(|points| points.iter());
         points.filter_map(|point| Some((point, point.ports.get(&self.entry)?)))
+    }
+
+    /// Notes that something is made of what stands behind the host here.
+    pub(crate) fn take(&self) {
+        self.sources().for_each(take);
+        take_all(&self.taken);
     }
 
     fn sources(&self) -> impl Iterator<Item = &ResourceRef> {
@@ -380,10 +297,6 @@ fn resolution<'a>(mut endpoints: impl Iterator<Item = &'a WorkloadEntry>) -> Res
     if endpoints.all(is_ip) { Resolution::Static } else { Resolution::Dns }
 }
 
-fn entry_name(host: &str, workspace: &str) -> String {
-    names::sanitize(&format!("vd-{host}-{workspace}"))
-}
-
 /// A backing out of a Service whose ports are known.
 #[expect(clippy::too_many_arguments, reason = "the parts of one value, from two callers")]
 fn new_backing(
@@ -413,6 +326,7 @@ fn new_backing(
         entry_points: model.entry_points(owner, &cluster.name).cloned(),
         entry,
         local_host: format!("{}.{}.svc.{}", service.name(), service.namespace(), model.domain(&cluster.name)),
+        taken: Taken::default(),
     };
     let unknown = backing.entries().find(|(point, _)| entry == Entry::Ended && point.identities.is_empty());
     if let Some((point, _)) = unknown {
@@ -444,6 +358,14 @@ fn note_reachability(host: &MeshHost, notes: &mut Notes) {
 }
 
 impl MeshHost {
+    /// Of several hosts that the recipe takes for each other the first has its name.
+    fn entry_name(&self, host: &str, workspace: &str) -> String {
+        let name = |host: &str| names::sanitize(&format!("vd-{host}-{workspace}"));
+        let is_taken =
+            self.hosts.keys().take_while(|other| other.as_str() != host).any(|other| name(other) == name(host));
+        if is_taken { names::identified(&name(host), &["ServiceEntry", host, workspace]) } else { name(host) }
+    }
+
     /// Hosts outside of the mesh prove nothing by the mesh's certificates.
     fn location(&self) -> Location {
         let is_outside = self.backings.is_empty() && !self.externals.is_empty();
@@ -452,10 +374,22 @@ impl MeshHost {
 
     /// The namespaces of a cluster that use the host at its home there.
     pub(crate) fn home_namespaces<'a>(&'a self, cluster: &Name, home: &'a Backing) -> BTreeSet<&'a Name> {
-        let seeing = self.viewers.iter().filter_map(|viewer| viewer.contexts.get(cluster)).flatten();
+        let seeing = self.viewers_in(cluster).filter_map(|viewer| viewer.contexts.get(cluster)).flatten();
         // The gateways must know the host to pass it on, whoever owns their namespace.
         let gateways = home.entries().filter(|_| home.entry == Entry::PassedOn).map(|(point, _)| &point.namespace);
         seeing.chain(gateways).collect()
+    }
+
+    /// The workspaces that see the host and have namespaces in a cluster.
+    pub(crate) fn viewers_in(&self, cluster: &Name) -> impl Iterator<Item = &Viewer> {
+        self.viewers.iter().filter(move |viewer| viewer.contexts.contains_key(cluster))
+    }
+
+    /// Notes that something is made of the host, whatever stands behind it.
+    pub(crate) fn take(&self) {
+        take(&self.parent);
+        self.sources.iter().for_each(take);
+        take_all(&self.taken);
     }
 
     /// Whether clients in a cluster reach the host, or part of it, through gateways of other clusters.
@@ -463,12 +397,13 @@ impl MeshHost {
         self.backings.iter().any(|(other, backing)| other != cluster && backing.entries().next().is_some())
     }
 
-    /// The kinds of which clusters tell what is behind the host, and how it is reached.
+    /// The kinds of which clusters tell that there is the host, what is behind it, and how it is reached.
     pub(crate) fn reads(&self) -> &Arc<BTreeSet<(Name, Gvk)>> {
         self.reads.get(|| {
             let externals = self.externals.iter().flat_map(External::sources);
             let behind = self.backings.values().flat_map(Backing::sources).chain(externals);
-            Arc::new(behind.map(|source| (source.cluster.clone(), source.key.gvk.clone())).collect())
+            let own = kinds(behind.chain(&self.sources).chain([&self.parent]));
+            together(self.backings.values().map(|backing| &backing.taken).chain([&own, &self.taken]))
         })
     }
 

@@ -6,13 +6,15 @@ use meshrelay_api::networking::{PortMapping, VirtualDestinationSpec};
 use meshrelay_api::selectors::ObjectSelector;
 use meshrelay_snapshot::Name;
 
-use super::{Backing, BackingPort, Claims, HostPort, MeshHost, external};
+use super::hosts::Claims;
+use super::{Backing, BackingPort, HostPort, MeshHost, external};
 use crate::ResourceRef;
 use crate::fingerprint::Derived;
 use crate::hostname::{self, Allowed};
 use crate::input::kube::{ServiceSpec, selects};
 use crate::input::{ClusterInput, Input, Ours, Theirs};
 use crate::model::{Entry, Model, Shareable, Workspace};
+use crate::reads::{Taken, taking};
 use crate::report::{Code, Notes, Severity};
 use crate::units::protocol::protocol;
 
@@ -34,6 +36,12 @@ pub(super) fn claim(model: &Model, claims: &mut Claims) {
             claims.add(host, cluster, destination);
         }
     }
+}
+
+/// The hosts that a VirtualDestination wants.
+pub(super) fn wanted(cluster: &ClusterInput, parent: &ResourceRef) -> Vec<Name> {
+    let destination = cluster.virtual_destinations().get(&parent.place());
+    destination.into_iter().flat_map(|destination| &destination.spec.hosts).map(Name::from).collect()
 }
 
 pub(super) fn resolve(
@@ -65,9 +73,12 @@ pub(super) fn resolve(
     let mut backings = BTreeMap::new();
     let entry = Entry::of(spec.client_mode.as_ref().or(owner.settings.client_mode.as_ref()));
     for input in model.clusters.values() {
-        let services = select(model, owner, input, &spec.services);
-        if let Some((name, backing)) = backing(model, owner, input, &services, &ports, entry, parent, notes) {
-            backings.insert(name, backing);
+        let (found, taken) = taking(|| {
+            let services = select(model, owner, input, &spec.services);
+            backing(model, owner, input, &services, &ports, entry, parent, notes)
+        });
+        if let Some((name, backing)) = found {
+            backings.insert(name, Backing { taken, ..backing });
         }
     }
     let externals = external::select(model, owner, spec, &ports, parent, notes);
@@ -89,6 +100,7 @@ pub(super) fn resolve(
         is_bare,
         viewers,
         sources: model.sources(&owner.name).cloned().collect(),
+        taken: Taken::default(),
         reads: Derived::default(),
     };
     super::note_reachability(&host, notes);

@@ -14,7 +14,7 @@ use crate::fingerprint::fingerprint;
 use crate::input::{Input, Ours};
 use crate::model::{Model, Shareable, Workspace};
 use crate::policies::Subject;
-use crate::reads::{Place, Thing, record};
+use crate::reads::{Place, Thing, record, take};
 
 /// The step that gathers the tables, and the kind of its results.
 const STEP: &str = "delegated tables";
@@ -118,6 +118,7 @@ impl Children {
                     continue;
                 }
                 found = true;
+                take(&table.source);
                 if known.insert(candidate) {
                     picked.tables.push(Arc::clone(table));
                 }
@@ -132,6 +133,7 @@ impl Children {
             if delegate.route_tables.iter().any(|selector| subject.is_selected(selector))
                 && model.sees_object(workspace, Shareable::RouteTable, &source.cluster, object, owner)
             {
+                take(source);
                 picked.unreadable.push(source.clone());
             }
         }

@@ -138,7 +138,7 @@ impl Place<'_> {
             let host = format!("{}.{}.svc.{}", key.1, key.0, self.model.domain(&cluster));
             return Ok(Target { destination: parent, host, port, subset, weight, is_mesh_host: false, way_out: None });
         }
-        let Some(host) = self.hosts.get(&parent) else {
+        let Some(host) = self.hosts.get(self.model, &parent) else {
             let text = format!(
                 "{parent} is in another cluster than {}: switch on federation for it in the settings of its workspace",
                 self.cluster
@@ -181,7 +181,7 @@ impl Place<'_> {
         };
         self.check_seen(Shareable::VirtualDestination, &cluster, found)?;
         let parent = found.reference(&cluster);
-        let Some(host) = self.hosts.get(&parent).filter(|host| host.has_backing()) else {
+        let Some(host) = self.hosts.get(self.model, &parent).filter(|host| host.has_backing()) else {
             return Err((Code::NoBacking, format!("{parent} has no host or no service behind it")));
         };
         if !host.is_reachable_in(self.cluster) {

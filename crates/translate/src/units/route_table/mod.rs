@@ -16,12 +16,12 @@ mod tree;
 mod virtual_service;
 mod weights;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meshrelay_api::istio::VirtualService;
 use meshrelay_api::selectors::ObjectSelector;
-use meshrelay_snapshot::{ContentHash, Gvk, Name};
+use meshrelay_snapshot::{ContentHash, Name};
 
 pub(crate) use conditions::valid as valid_regex;
 pub(crate) use delegation::{Children, Table};
@@ -32,12 +32,13 @@ pub(crate) use tree::Route;
 pub(crate) use virtual_service::{destination, subset_name};
 
 use self::tree::Parents;
-use crate::fingerprint::{Shared, fingerprint};
+use crate::fingerprint::{Derived, Shared, fingerprint};
 use crate::input::kube::selects;
 use crate::last_accepted::Accepted;
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
 use crate::policies::routes::RoutePolicies;
+use crate::reads::{Taken, kinds, together};
 use crate::report::{Code, Finding, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, Tree, UnitKind};
 use crate::{ContextId, ResourceRef};
@@ -57,9 +58,13 @@ pub(crate) struct RouteTable {
     /// Which tables of the tree delegate to which.
     parents: Parents,
     freeze: Option<Freeze>,
+    /// What told which tables there are in the tree, and who sees it.
+    taken: Taken,
     sources: Vec<ResourceRef>,
     /// See [`Options::federated_host_headers`](crate::Options).
     federated_host_headers: bool,
+    /// See [`RouteTable::of_tree`].
+    of_tree: Derived<Taken>,
 }
 
 /// What `failureMode: FREEZE_CONFIG` comes to.
@@ -125,8 +130,8 @@ pub(crate) struct Targets {
     pub(crate) tls: Vec<Result<Vec<Target>, Finding>>,
     /// Targets of a frozen tree.
     kept: Vec<Target>,
-    /// The kinds of which clusters tell whether there is anything behind the hosts that routes lead to.
-    reads: Arc<BTreeSet<(Name, Gvk)>>,
+    /// What told where routes lead, what is there, and which policies hold.
+    taken: Taken,
     /// The policies of each HTTP route.
     pub(crate) policies: Vec<RoutePolicies>,
 }
@@ -167,6 +172,13 @@ impl Applicant<'_> {
     }
 }
 
+fn of_placement(placement: &Placement) -> [Taken; 2] {
+    [kinds(&placement.sources), Arc::clone(&placement.targets.taken)]
+}
+
+/// See [`RouteTable::at_sidecars`].
+type AtSidecars<'a> = (&'a ContextId, BTreeMap<String, String>, Vec<String>, Option<&'a Placement>);
+
 impl ParentInput for RouteTable {
     fn id(&self) -> BatchId {
         (UnitKind::RouteTable, self.parent.clone())
@@ -179,7 +191,7 @@ impl ParentInput for RouteTable {
     fn translate(&self) -> Batch {
         let mut batch = self.translate_now();
         if let Some(accepted) = self.frozen() {
-            accepted.replace(&self.parent, &mut batch);
+            accepted.replace(&self.parent, &mut batch, self.of_tree());
         }
         batch
     }
@@ -201,20 +213,36 @@ impl RouteTable {
         }
     }
 
-    /// Where sidecars serve the table: labels of their pods, and the hosts.
-    pub(crate) fn at_sidecars(&self) -> Vec<(&ContextId, BTreeMap<String, String>, Vec<String>)> {
+    /// What told of the tree. Whether it is frozen, what is wrong anywhere tells.
+    pub(crate) fn of_tree(&self) -> &Taken {
+        self.of_tree.get(|| {
+            let tables = self.tables.iter().map(|reached| &reached.table.source);
+            let tree = [kinds(self.sources.iter().chain(tables)), Arc::clone(&self.taken)];
+            let everywhere = self.placements.iter().filter(|_| self.frozen().is_some());
+            let everywhere: Vec<Taken> = everywhere.flat_map(of_placement).collect();
+            together(tree.iter().chain(&everywhere))
+        })
+    }
+
+    /// What told that the tree is served in a place, as it is there.
+    pub(crate) fn taken_at(&self, placement: &Placement) -> Taken {
+        together(of_placement(placement).iter().chain([self.of_tree()]))
+    }
+
+    /// Where sidecars serve the table: labels of their pods, the hosts, and the place unless the tree is frozen.
+    pub(crate) fn at_sidecars(&self) -> Vec<AtSidecars<'_>> {
         if let Some(accepted) = self.frozen() {
             let kept = accepted.objects().filter_map(|(context, object)| {
                 let spec: VirtualService = serde_json::from_value(object.value().get("spec")?.clone()).ok()?;
                 // Its routes say for which pods they are.
                 let is_mesh = spec.gateways.iter().any(|gateway| gateway == placement::MESH);
-                is_mesh.then(|| (context, BTreeMap::new(), spec.hosts))
+                is_mesh.then(|| (context, BTreeMap::new(), spec.hosts, None))
             });
             return kept.collect();
         }
         let served_by = self.placements.iter().flat_map(|place| place.served_by.iter().map(move |by| (place, by)));
         let at_sidecars = served_by.filter(|(_, by)| by.gateway.is_none());
-        at_sidecars.map(|(place, by)| (&place.context, by.labels.clone(), place.hosts.clone())).collect()
+        at_sidecars.map(|(place, by)| (&place.context, by.labels.clone(), place.hosts.clone(), Some(place))).collect()
     }
 
     fn targets_with_subset(&self) -> Vec<(ContextId, Target)> {
@@ -236,7 +264,7 @@ impl RouteTable {
             let destinations = placement.targets.all().map(|target| &target.destination);
             let policies = placement.targets.policies.iter().flat_map(RoutePolicies::sources);
             let shapers = parents.with(&placement.sources).with(destinations.chain(policies));
-            let body = Body::new(&spec, shapers).reading([&placement.targets.reads]);
+            let body = Body::new(&spec, shapers).reading([&self.taken, &placement.targets.taken]);
             let ResourceRef { cluster, key } = &self.parent;
             let workspace = &placement.context.workspace;
             let name = names::sanitize(&format!("RouteTable-{}-{}-{cluster}-{workspace}", key.name, key.namespace));

@@ -12,12 +12,13 @@ use super::placement::Root;
 use super::tree::{self, Tree};
 use super::{Freeze, Placement, Reached, RouteTable, Targets};
 use crate::engine::Stage;
-use crate::fingerprint::Shared;
+use crate::fingerprint::{Derived, Shared};
 use crate::hostname::{self, Allowed};
 use crate::input::ClusterInput;
 use crate::model::{Model, Shareable, Viewer, Workspace};
 use crate::policies::routes::{Candidate, RouteBooks, RoutePolicies, Selected};
 use crate::policies::{self, Destination};
+use crate::reads::{Taken, taking};
 use crate::report::{Code, Finding, Notes, Severity};
 use crate::units::egress::Egress;
 use crate::units::mesh_host::MeshHosts;
@@ -56,8 +57,10 @@ impl Surroundings<'_> {
             note_child(&root, notes);
             return None;
         }
-        let viewers = model.viewers(Shareable::RouteTable, &parent.cluster, input, owner);
-        let tree = tree::flatten(model, self.children, &root, notes);
+        let ((viewers, tree), taken) = taking(|| {
+            let viewers = model.viewers(Shareable::RouteTable, &parent.cluster, input, owner);
+            (viewers, tree::flatten(model, self.children, &root, notes))
+        });
         let placements = self.placements(owner, &viewers, &tree, notes);
         let mut table = RouteTable {
             parent: parent.clone(),
@@ -66,7 +69,9 @@ impl Surroundings<'_> {
             parents: tree.parents,
             placements,
             freeze: None,
+            taken,
             sources: model.sources(&owner.name).cloned().collect(),
+            of_tree: Derived::default(),
             federated_host_headers: model.options.federated_host_headers,
         };
         if input.spec.failure_mode == FailureMode::FreezeConfig {
@@ -98,10 +103,12 @@ impl Surroundings<'_> {
             let targets = known.entry(seen_from).or_insert_with(|| {
                 let (cluster, is_mesh) = (&context.cluster, place.is_mesh);
                 let view = View { model, hosts, egress, cluster, workspace, is_mesh };
-                let mut targets = view.targets(tree);
-                targets.policies = view.policies(tree, &targets.http, policies, &mut selected, notes);
-                let hosts = targets.all().filter_map(|target| hosts.get(&target.destination));
-                targets.reads = Arc::new(hosts.flat_map(|host| host.reads().iter().cloned()).collect());
+                let (mut targets, taken) = taking(|| {
+                    let mut targets = view.targets(tree);
+                    targets.policies = view.policies(tree, &targets.http, policies, &mut selected, notes);
+                    targets
+                });
+                targets.taken = taken;
                 Shared::new(targets)
             });
             let served = good_hosts.iter().filter(|host| place.hosts.contains(*host));
@@ -249,8 +256,8 @@ impl View<'_> {
             let destinations = routes.map(|route| route.forward_to.as_ref().map(|forward| &*forward.destinations));
             destinations.map(move |destinations| self.resolve(table, destinations.unwrap_or_default()))
         });
-        let (policies, kept, reads) = (Vec::new(), Vec::new(), Arc::default());
-        Targets { http: http.collect(), tcp: tcp.collect(), tls: tls.collect(), policies, kept, reads }
+        let (policies, kept, taken) = (Vec::new(), Vec::new(), Taken::default());
+        Targets { http: http.collect(), tcp: tcp.collect(), tls: tls.collect(), policies, kept, taken }
     }
 
     /// The policies of each HTTP route.

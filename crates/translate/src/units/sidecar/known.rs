@@ -17,7 +17,7 @@ use crate::fingerprint::{Shared, fingerprint};
 use crate::input::ClusterInput;
 use crate::model::{Model, Shareable};
 use crate::policies::{Book, Destination, Policy, Subject, check_workloads};
-use crate::reads::{Changes, Place, Thing, record};
+use crate::reads::{Changes, Place, Taken, Thing, kinds, record, taking, together};
 use crate::report::{Code, Notes, Severity};
 use crate::units::external_service::ExternalService;
 use crate::units::http_filters::HttpFilters;
@@ -38,6 +38,8 @@ pub(super) struct Hosts {
 pub(super) struct Site {
     /// All that it owns or imports.
     pub(super) visible: Shared<Hosts>,
+    /// What told of each of these, where not all sidecars are told of all of them.
+    pub(super) told: BTreeMap<String, Taken>,
     /// What each policy includes, if that is anything.
     pub(super) by_policy: BTreeMap<ResourceRef, Shared<Hosts>>,
     /// Servers that filters of its proxies ask.
@@ -95,8 +97,9 @@ impl Item {
 }
 
 impl Hosts {
-    fn of<'a>(items: impl Iterator<Item = &'a Item>) -> Shared<Self> {
-        let mut all = Self::default();
+    /// Of some items. Without what keeps others from hosts there could be more.
+    fn of<'a>(items: impl Iterator<Item = &'a Item>, of_contested: &Taken) -> Shared<Self> {
+        let mut all = Self { reads: Arc::clone(of_contested), ..Self::default() };
         for item in items {
             all.names.extend(item.hosts.iter().cloned());
             let reads = Arc::make_mut(&mut all.reads);
@@ -132,18 +135,22 @@ impl Fleet<'_> {
         self.add_services(&mut items);
         self.add_mesh_hosts(&mut items);
         self.add_external_services(&mut items);
+        let of_contested = self.hosts.of_contested();
         let mut asked = self.asked();
         for (workspace, items) in items {
             let policies: Vec<_> = self.book.of(&workspace).iter().filter(|policy| policy.includes(notes)).collect();
             let mut included: BTreeMap<&ResourceRef, BTreeSet<String>> = BTreeMap::new();
-            let contexts = self.model.workspaces.get(&workspace).map(|workspace| workspace.contexts.clone());
+            let owner = self.model.workspaces.get(&workspace);
+            let is_told_all = owner.is_some_and(|owner| owner.settings.trims_to_visible());
+            let contexts = owner.map(|owner| owner.contexts.clone());
             for cluster in contexts.iter().flat_map(|contexts| contexts.keys()) {
                 let here = || items.iter().map(Rc::as_ref).filter(|item| item.is_in(cluster));
                 let mut by_policy = BTreeMap::new();
                 for policy in &policies {
                     let selectors = policy.input.spec.config.iter().flat_map(|config| &config.included_destinations);
                     let selectors: Vec<_> = selectors.collect();
-                    let hosts = Hosts::of(here().filter(|item| selectors.iter().any(|one| item.is_selected(one))));
+                    let picked = here().filter(|item| selectors.iter().any(|one| item.is_selected(one)));
+                    let hosts = Hosts::of(picked, &of_contested);
                     included.entry(&policy.source).or_default().extend(hosts.names.iter().cloned());
                     if !hosts.names.is_empty() {
                         by_policy.insert(policy.source.clone(), hosts);
@@ -151,7 +158,9 @@ impl Fleet<'_> {
                 }
                 let place = (workspace.clone(), cluster.clone());
                 let asked = Shared::new(asked.remove(&place).unwrap_or_default());
-                known.insert(place, Site { visible: Hosts::of(here()), by_policy, asked });
+                let visible = Hosts::of(here(), &of_contested);
+                let told = if is_told_all { BTreeMap::new() } else { told(here()) };
+                known.insert(place, Site { visible, told, by_policy, asked });
             }
             for (policy, hosts) in included {
                 notes.count(policy, "numIncludedHosts", hosts.len());
@@ -172,8 +181,10 @@ impl Fleet<'_> {
         for (cluster, input) in &model.clusters {
             for service in input.services().values() {
                 let Some(owner) = model.owner(cluster, service.namespace()) else { continue };
-                let viewers = model.importers(Shareable::Service, cluster, service, owner).chain([&owner.name]);
-                let viewers = viewers.filter(|viewer| items.contains_key(*viewer)).cloned().collect::<Vec<_>>();
+                let (viewers, taken) = taking(|| {
+                    let viewers = model.importers(Shareable::Service, cluster, service, owner).chain([&owner.name]);
+                    viewers.filter(|viewer| items.contains_key(*viewer)).cloned().collect::<Vec<_>>()
+                });
                 if viewers.is_empty() {
                     continue;
                 }
@@ -186,7 +197,7 @@ impl Fleet<'_> {
                     ports: service.spec.ports.iter().map(|port| (port.port, port.name.to_string())).collect(),
                     hosts: vec![host],
                     sites: Sites::Only(cluster.clone()),
-                    reads: Arc::default(),
+                    reads: together([&owner.reads, &taken]),
                 };
                 share(items, &viewers, item);
             }
@@ -240,7 +251,7 @@ impl Fleet<'_> {
                 ports: external.service.spec.ports.iter().map(|port| (port.number, port.name.clone())).collect(),
                 hosts: ExternalService::hosts(&external.service.spec, &external.parent),
                 sites: Sites::All,
-                reads: Arc::default(),
+                reads: together([&kinds(&external.sources), &external.taken]),
             };
             share(items, &viewers, item);
         }
@@ -249,18 +260,31 @@ impl Fleet<'_> {
     /// The servers that filters ask, by workspace and cluster of the proxies.
     fn asked(&self) -> BTreeMap<(Name, Name), Hosts> {
         let mut asked: BTreeMap<(Name, Name), Hosts> = BTreeMap::new();
-        for (context, effect) in self.filters.effects() {
+        for (context, effect, taken) in self.filters.effects() {
             let hosts = asked.entry((context.workspace.clone(), context.cluster.clone())).or_default();
             let before = hosts.names.len();
             add_asked(&effect.config, &mut hosts.names);
             add_asked(&effect.route, &mut hosts.names);
             if hosts.names.len() > before {
                 let reads = effect.sources.iter().map(|source| (source.cluster.clone(), source.key.gvk.clone()));
-                Arc::make_mut(&mut hosts.reads).extend(reads);
+                Arc::make_mut(&mut hosts.reads).extend(reads.chain(taken.iter().cloned()));
             }
         }
         asked
     }
+}
+
+/// What told of each host.
+fn told<'a>(items: impl Iterator<Item = &'a Item>) -> BTreeMap<String, Taken> {
+    let mut told: BTreeMap<String, Taken> = BTreeMap::new();
+    for item in items {
+        let of_item = together([&kinds([&item.source]), &item.reads]);
+        for host in &item.hosts {
+            let known = told.entry(host.clone()).or_default();
+            *known = together([&*known, &of_item]);
+        }
+    }
+    told
 }
 
 fn share(items: &mut BTreeMap<Name, Vec<Rc<Item>>>, viewers: &[Name], item: Item) {

@@ -24,6 +24,7 @@ use crate::model::{Model, Workspace};
 use crate::names;
 use crate::output::{Body, Emission, Extra, Shapers};
 use crate::policies::{Book, Policy, Subject};
+use crate::reads::Taken;
 use crate::report::{Code, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::units::external_service::ExternalService;
@@ -91,6 +92,8 @@ struct TrimmedWorkload {
     /// Tables with hosts that are no destinations.
     routes: BTreeMap<ResourceRef, BTreeSet<String>>,
     sources: Vec<ResourceRef>,
+    /// What told of the tables.
+    taken: Vec<Taken>,
 }
 
 /// What sidecars are to be told.
@@ -106,6 +109,7 @@ struct Said<'a> {
     hosts: Vec<Shared<Hosts>>,
     routes: BTreeMap<ResourceRef, BTreeSet<String>>,
     policies: Vec<&'a ResourceRef>,
+    taken: Vec<Taken>,
 }
 
 impl<'a> Trims<'a> {
@@ -155,6 +159,7 @@ impl<'a> Trims<'a> {
             said.hosts.extend(of_other.hosts);
             said.routes.extend(of_other.routes);
             said.policies.extend(of_other.policies);
+            said.taken.extend(of_other.taken);
             is_first &= other.spec.pod_labels() != labels || own.object.key() < other.object.key();
         }
         // One Sidecar for all workloads that Istio cannot tell apart.
@@ -162,8 +167,9 @@ impl<'a> Trims<'a> {
             return None;
         }
         let sources = self.model.sources(&workspace.name).chain(said.policies).cloned().collect();
-        let Said { hosts, routes, .. } = said;
-        Some(TrimmedWorkload { parent: parent.clone(), context, labels: labels.clone(), hosts, routes, sources })
+        let Said { hosts, routes, taken, .. } = said;
+        let (parent, labels) = (parent.clone(), labels.clone());
+        Some(TrimmedWorkload { parent, context, labels, hosts, routes, sources, taken })
     }
 
     /// The policies that select a workload.
@@ -194,7 +200,7 @@ impl<'a> Trims<'a> {
     /// What the sidecars of a workload are to be told of, whatever is said of others; `None` for everything.
     fn said(&self, workspace: &'a Workspace, cluster: &'a ClusterInput, workload: &'a Workload) -> Option<Said<'a>> {
         let site = self.known.get(&workspace.name, &cluster.name)?;
-        let mut said = Said { hosts: Vec::new(), routes: BTreeMap::new(), policies: Vec::new() };
+        let mut said = Said { hosts: Vec::new(), routes: BTreeMap::new(), policies: Vec::new(), taken: Vec::new() };
         if workspace.settings.trims_to_visible() {
             said.hosts.push(site.visible.clone());
         }
@@ -211,7 +217,10 @@ impl<'a> Trims<'a> {
         // Destinations can be included by policies. What is none is known by its routes alone.
         for served in self.served.at(&cluster.name, workload.namespace(), workload.spec.pod_labels()) {
             let hosts: BTreeSet<String> = served.hosts.difference(&site.visible.names).cloned().collect();
+            let known = served.hosts.intersection(&site.visible.names);
+            said.taken.extend(known.filter_map(|host| site.told.get(host)).cloned());
             if !hosts.is_empty() {
+                said.taken.push(Arc::clone(&served.taken));
                 said.routes.insert(served.table.clone(), hosts);
             }
         }
@@ -256,7 +265,7 @@ impl ParentInput for TrimmedWorkload {
             ..Sidecar::default()
         };
         let shapers: Shapers = self.sources.iter().chain(self.routes.keys()).chain([&self.parent]).collect();
-        let body = Body::new(&spec, shapers).reading(self.hosts.iter().map(|hosts| &hosts.reads));
+        let body = Body::new(&spec, shapers).reading(self.hosts.iter().map(|hosts| &hosts.reads).chain(&self.taken));
         let ResourceRef { cluster, key } = &self.parent;
         let (kind, name, namespace) = (key.gvk.kind.as_str(), &key.name, &key.namespace);
         let name = if kind == "Deployment" {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use meshrelay_snapshot::Name;
 
@@ -11,7 +12,7 @@ use crate::engine::Stage;
 use crate::fingerprint::fingerprint;
 use crate::input::kube::selects;
 use crate::model::Model;
-use crate::reads::{Changes, Place, Thing, record};
+use crate::reads::{Changes, Place, Taken, Thing, record};
 use crate::report::{Code, Notes, Severity};
 use crate::units::route_table::RouteTable;
 
@@ -30,6 +31,8 @@ pub(super) struct ServedHosts {
     labels: BTreeMap<String, String>,
     /// In the form in which Istio looks for them.
     pub(super) hosts: BTreeSet<String>,
+    /// What told that.
+    pub(super) taken: Taken,
 }
 
 impl Served {
@@ -45,7 +48,7 @@ impl Served {
             return all;
         }
         for table in tables.values() {
-            for (context, labels, hosts) in
+            for (context, labels, hosts, place) in
                 table.at_sidecars().into_iter().filter(|(context, ..)| is_trimmed(&context.workspace))
             {
                 let (addresses, hosts): (Vec<String>, Vec<String>) =
@@ -66,7 +69,8 @@ impl Served {
                     false => format!("{host}.{namespace}.svc.{}", model.domain(cluster)),
                 };
                 let hosts = hosts.into_iter().filter(|host| host != "*").map(whole).collect();
-                let served = ServedHosts { table: table.parent.clone(), labels, hosts };
+                let taken = place.map_or_else(|| Arc::clone(table.of_tree()), |place| table.taken_at(place));
+                let served = ServedHosts { table: table.parent.clone(), labels, hosts, taken };
                 all.0.entry((cluster.clone(), namespace.clone())).or_default().push(served);
             }
         }

@@ -10,6 +10,7 @@ use super::{Approval, ExtAuthPolicy, auth_config_name, filter};
 use crate::fingerprint::fingerprint;
 use crate::model::Model;
 use crate::output::{Body, Emission, Extra, Shapers};
+use crate::reads::Taken;
 use crate::report::{Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::{ContextId, ResourceRef};
@@ -34,17 +35,19 @@ struct Asked {
     servers: BTreeSet<ResourceRef>,
     /// What tells in the clusters of the proxies that they ask.
     reads: Arc<BTreeSet<(Name, Gvk)>>,
+    /// What told the proxies to ask.
+    taken: Vec<Taken>,
 }
 
 /// What all servers are told, out of what policies ask of them.
 pub(in crate::units::http_filters) fn gather<'a>(
     model: &Model,
-    approvals: impl Iterator<Item = (&'a ContextId, &'a Approval)>,
+    approvals: impl Iterator<Item = (&'a ContextId, &'a Approval, &'a Taken)>,
     notes: &mut Notes,
 ) -> Vec<AuthConfigs> {
     let mut all: BTreeMap<ResourceRef, AuthConfigs> = BTreeMap::new();
     let mut used: BTreeMap<&ResourceRef, (BTreeSet<&ResourceRef>, BTreeSet<&ResourceRef>)> = BTreeMap::new();
-    for (proxies, approval) in approvals {
+    for (proxies, approval, taken) in approvals {
         if let Some(server) = &approval.server {
             let (policies, services) = used.entry(server).or_default();
             policies.insert(&approval.policy.source);
@@ -61,7 +64,11 @@ pub(in crate::units::http_filters) fn gather<'a>(
                 policy: approval.policy.clone(),
                 servers: BTreeSet::new(),
                 reads: Arc::default(),
+                taken: Vec::new(),
             });
+            if !asked.taken.contains(taken) {
+                asked.taken.push(Arc::clone(taken));
+            }
             asked.servers.extend(approval.server.clone());
             Arc::make_mut(&mut asked.reads).extend(PROXIES.iter().map(|kind| (proxies.cluster.clone(), kind.clone())));
         }
@@ -93,12 +100,13 @@ impl ParentInput for AuthConfigs {
 
     fn translate(&self) -> Batch {
         let mut emission = Emission::new(UnitKind::AuthConfig, &self.parent);
-        for (name, Asked { policy, servers, reads }) in &self.policies {
+        for (name, Asked { policy, servers, reads, taken }) in &self.policies {
             // As it is written, with what this version does not know.
             let object = policy.input.object.value();
             let spec = object.pointer("/spec/config/glooAuth").unwrap_or(&Value::Null);
             let shapers: Shapers = servers.iter().chain([&self.parent, &policy.source]).collect();
-            let body = Body::of(Gvk::new("extauth.solo.io", "v1", "AuthConfig"), spec, shapers).reading([reads]);
+            let body = Body::of(Gvk::new("extauth.solo.io", "v1", "AuthConfig"), spec, shapers);
+            let body = body.reading(taken.iter().chain([reads]));
             emission.emit(&self.context, name, &body, Extra::default());
         }
         emission.finish()

@@ -10,6 +10,7 @@ use super::{ExtAuthPolicy, filter};
 use crate::ResourceRef;
 use crate::input::{Input, Ours};
 use crate::model::{Model, Workspace};
+use crate::reads::take;
 use crate::report::{Code, Finding};
 use crate::units::http_filters::caller::{Caller, DefaultService};
 use crate::units::route_table::Target;
@@ -110,6 +111,8 @@ fn of_workspace(model: &Model, owner: &Workspace) -> Option<Found> {
     let own = all.filter(|(cluster, server)| {
         model.config_owner(cluster, server.namespace()).is_some_and(|of| of.name == owner.name)
     });
-    let oldest = own.min_by_key(|(cluster, server)| server.age(cluster));
-    oldest.map(|(cluster, server)| (server.reference(cluster), Arc::clone(server)))
+    let (cluster, server) = own.min_by_key(|(cluster, server)| server.age(cluster))?;
+    let source = server.reference(cluster);
+    take(&source);
+    Some((source, Arc::clone(server)))
 }

@@ -13,6 +13,7 @@ use crate::fingerprint::fingerprint;
 use crate::input::{Input, Ours};
 use crate::model::{Model, Shareable};
 use crate::output::{Body, Emission, Extra, Shapers};
+use crate::reads::{Taken, taking};
 use crate::report::{Code, Finding, Notes, Severity};
 use crate::unit::{Batch, BatchId, ParentInput, UnitKind};
 use crate::units::mesh_host::MeshHosts;
@@ -25,7 +26,8 @@ type ServerConfig = Arc<Input<Ours<RateLimitServerConfigSpec>>>;
 pub(crate) struct RateLimitConfigs {
     parent: ResourceRef,
     context: ContextId,
-    configs: BTreeMap<ResourceRef, ServerConfig>,
+    /// With what told that they are for it.
+    configs: BTreeMap<ResourceRef, (ServerConfig, Taken)>,
 }
 
 /// What all servers count.
@@ -46,7 +48,8 @@ pub(in crate::units::http_filters) fn gather(
                 continue;
             }
             let mut reached = 0;
-            for service in services(model, hosts, &source, &config.spec, notes) {
+            let (services, taken) = taking(|| services(model, hosts, &source, &config.spec, notes));
+            for service in services {
                 let Some(context) = model.context(&service.cluster, &service.key.namespace) else {
                     let text = format!("{service} is in no namespace with a mesh, where nothing can be written");
                     notes.say(&source, Severity::Warning, Code::Unreachable, text);
@@ -58,7 +61,7 @@ pub(in crate::units::http_filters) fn gather(
                     context,
                     configs: BTreeMap::new(),
                 });
-                configs.configs.insert(source.clone(), Arc::clone(config));
+                configs.configs.insert(source.clone(), (Arc::clone(config), Arc::clone(&taken)));
             }
             notes.count(&source, "numSelectedDestinationServers", reached);
         }
@@ -141,7 +144,7 @@ fn behind(
     if kind == Shareable::Service {
         return Ok(vec![wanted]);
     }
-    let host = hosts.get(&wanted);
+    let host = hosts.look(model, &wanted);
     let services: Vec<ResourceRef> =
         host.into_iter().flat_map(|host| host.backings.values()).map(|backing| backing.service.clone()).collect();
     if services.is_empty() {
@@ -168,7 +171,7 @@ impl ParentInput for RateLimitConfigs {
 
     fn translate(&self) -> Batch {
         let mut emission = Emission::new(UnitKind::RateLimitConfig, &self.parent);
-        for (source, config) in &self.configs {
+        for (source, (config, taken)) in &self.configs {
             // As it is written, with what this version does not know.
             let object = config.object.value();
             let fields = ["descriptors", "setDescriptors"];
@@ -179,6 +182,7 @@ impl ParentInput for RateLimitConfigs {
             let shapers: Shapers = [&self.parent, source].into_iter().collect();
             let body =
                 Body::of(Gvk::new("ratelimit.solo.io", "v1alpha1", "RateLimitConfig"), &json!({"raw": raw}), shapers);
+            let body = body.reading([taken]);
             emission.emit(&self.context, &config_name(source, &self.parent), &body, Extra::default());
         }
         emission.finish()

@@ -1,0 +1,116 @@
+use meshrelay_testbed::{Redis, wait_for};
+
+use crate::plane::{CLUSTERS, Plane};
+
+const WINDOW: [&str; 2] = ["--safe-start-window", "2"];
+
+const AWAY: &str = "the snapshot store is away: translation goes on with what is in memory";
+const BACK: &str = "the snapshot store is back: writing what it lacks";
+
+/// Waits until Redis has the inputs of all clusters.
+fn wait_until_filled(redis: &Redis) {
+    wait_for("the inputs of all clusters in Redis", || {
+        let found = redis.run("HKEYS {meshrelay:mgmt}:heads");
+        let text = format!("{found:?}");
+        if CLUSTERS.iter().all(|cluster| text.contains(&format!("input:{cluster}"))) { Ok(()) } else { Err(text) }
+    });
+}
+
+#[test]
+fn redis_stays_away_and_even_a_replica_that_is_new_meanwhile_takes_nothing_away() {
+    // Longer than a first look into the store may take before anybody is told.
+    let mut plane = Plane::start(2, &["--safe-start-window", "4"]);
+    plane.redis_until(Redis::kill, AWAY);
+    plane.edit(80, 60);
+    plane.wait_until_shown(0, "the snapshot store is away: redis at ");
+    assert_eq!(plane.server(0).endpoints.health("/readyz"), (200, "ready\n".to_owned()));
+    // A replica that has nothing but what one agent sends it.
+    plane.kill_server(1);
+    plane.forget(1);
+    plane.start_server(1);
+    plane.kill_agent("cluster2");
+    plane.start_agent_at("cluster2", &[plane.relays[1]]);
+    plane.wait_until_connected("cluster2", Some(1));
+    let waits = "translation waits for a first look into the snapshot store";
+    plane.wait_until_shown(1, waits);
+    plane.server(1).process.line(&[waits]);
+    plane.server(1).process.line(&["what depends on a cluster that is not known completely is kept"]);
+    plane.agents["cluster2"].endpoints.wait_for_metric("meshrelay_agent_pull_connected", |n| n == 1.0);
+    plane.edit(60, 45);
+    plane.redis_until(Redis::restart, BACK);
+    wait_until_filled(&plane.redis);
+    plane.edit(45, 30);
+    plane.settles();
+}
+
+#[test]
+fn redis_comes_back_empty_and_is_filled() {
+    let mut plane = Plane::start(2, &WINDOW);
+    for (before, percent) in [(80, 60), (60, 45)] {
+        plane.redis_until(Redis::kill, AWAY);
+        plane.edit(before, percent);
+        plane.redis_until(Redis::restart, BACK);
+        wait_until_filled(&plane.redis);
+    }
+    // A replica that knows nothing has everything from there.
+    plane.kill_server(1);
+    plane.forget(1);
+    plane.start_server(1);
+    plane.server(1).endpoints.wait_until_ready();
+    plane.settles();
+}
+
+#[test]
+fn redis_comes_back_with_old_data_which_counts_for_nothing() {
+    let mut plane = Plane::start_with(2, &WINDOW, Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]));
+    wait_until_filled(&plane.redis);
+    plane.redis_until(Redis::kill, AWAY);
+    plane.edit(80, 60);
+    plane.redis.restart();
+    assert!(
+        format!("{:?}", plane.redis.run("HKEYS {meshrelay:mgmt}:heads")).contains("input:cluster1"),
+        "it kept data"
+    );
+    for server in plane.running() {
+        server.process.line(&["the snapshot store is back"]);
+    }
+    plane.fleet.wait_until_converged();
+    // All of them gone at once: now what Redis has counts.
+    for number in 0..2 {
+        plane.kill_server(number);
+        plane.forget(number);
+    }
+    for number in 0..2 {
+        plane.start_server(number);
+    }
+    plane.edit(60, 45);
+    plane.settles();
+}
+
+#[test]
+fn redis_hangs_with_its_connections_open_and_nobody_waits_for_it() {
+    let mut plane = Plane::start(2, &WINDOW);
+    plane.redis_until(|redis| redis.signal("STOP"), AWAY);
+    plane.edit(80, 60);
+    plane.kill_server(1);
+    plane.wait_until_connected("cluster2", Some(0));
+    plane.edit(60, 45);
+    plane.redis_until(|redis| redis.signal("CONT"), BACK);
+    plane.start_server(1);
+    wait_until_filled(&plane.redis);
+    plane.settles();
+}
+
+#[test]
+fn redis_is_paused_for_writes_and_then_goes_on() {
+    let plane = Plane::start(2, &WINDOW);
+    plane.redis.run("CLIENT PAUSE 600000 WRITE");
+    plane.edit(80, 60);
+    for server in plane.running() {
+        server.endpoints.wait_for_metric("gloo_mesh_redis_sync_err_total", |n| n > 0.0);
+    }
+    plane.edit(60, 45);
+    plane.redis.run("CLIENT UNPAUSE");
+    plane.edit(45, 30);
+    plane.settles();
+}
