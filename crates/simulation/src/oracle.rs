@@ -14,6 +14,9 @@ const COMBINATIONS: usize = 4_000;
 /// Numbers of states, by cluster: the oldest that count.
 type Basis = BTreeMap<Name, usize>;
 
+/// By entry, `None` for the object itself.
+type Confirmed = BTreeMap<Option<String>, Arc<Basis>>;
+
 #[derive(Default)]
 pub(crate) struct Oracle {
     /// All states that each cluster ever had, the present one last.
@@ -22,8 +25,8 @@ pub(crate) struct Oracle {
     versions: BTreeMap<(Name, u64), usize>,
     /// The first state of the management cluster under which outputs were made from inputs of these versions.
     management: BTreeMap<BTreeMap<Name, u64>, usize>,
-    /// By cluster, object and entry: the newest states that had a part in the outputs that had it.
-    confirmed: BTreeMap<Name, BTreeMap<ObjectKey, BTreeMap<Option<String>, Arc<Basis>>>>,
+    /// By cluster and object: the newest states that had a part in the outputs that had it.
+    confirmed: BTreeMap<Name, BTreeMap<ObjectKey, Confirmed>>,
 }
 
 impl Oracle {
@@ -48,7 +51,7 @@ impl Oracle {
         for (cluster, version) in versions {
             self.versions.insert((cluster.clone(), *version), states[cluster]);
         }
-        self.management.entry(versions.clone()).or_insert(states[MANAGEMENT]);
+        self.management.entry(versions.clone()).or_insert_with(|| states[MANAGEMENT]);
     }
 
     /// An output is put in force that was made from inputs of these versions and wants these objects.

@@ -30,9 +30,9 @@ const WRITE_RETRY: Duration = Duration::from_secs(1);
 
 /// How a translation is made of inputs of these versions. A simulation watches what is made of what, and remembers it.
 #[derive(Clone)]
-pub struct Translate(
-    pub(crate) Arc<dyn Fn(&mut Translator, &Inputs, &BTreeMap<Name, u64>) -> Translation + Send + Sync>,
-);
+pub struct Translate(pub(crate) Arc<How>);
+
+type How = dyn Fn(&mut Translator, &Inputs, &BTreeMap<Name, u64>) -> Translation + Send + Sync;
 
 impl Default for Translate {
     fn default() -> Self {
