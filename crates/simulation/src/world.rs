@@ -41,17 +41,20 @@ enum Process {
 
 impl World {
     pub(crate) fn new(context: &Arc<Context>, defect: Option<Defect>) -> Self {
-        let topology = context.pick(&[Topology::Balancer, Topology::Name, Topology::List]).unwrap();
+        // A store would know what nobody waits for, and a window after a takeover would be long enough.
+        let is_alone = defect == Some(Defect::NobodyIsWaitedFor);
+        let topologies = [Topology::Balancer, Topology::Name, Topology::List];
+        let topology = context.pick(if is_alone { &topologies[2..] } else { &topologies }).unwrap();
         let servers = 2 + context.below(2) as usize;
         // Replicas share a store; planes that are listed may be on their own.
-        let store = topology != Topology::List || context.chance(0.6);
+        let store = !is_alone && (topology != Topology::List || context.chance(0.6));
         let is_old = defect == Some(Defect::OldBehaviour);
         let setup = Setup {
             servers,
             safe_mode: context.chance(0.3),
             window: context.pick(&[180, 180, 30]).unwrap(),
             scope: context.pick(&[SafeModeScope::Fleet, SafeModeScope::Dependents]).unwrap(),
-            takeover_window: if is_old { 0 } else { context.pick(&[180, 60]).unwrap() },
+            takeover_window: if is_old || is_alone { 0 } else { context.pick(&[180, 60]).unwrap() },
             brake: DeleteBrake {
                 enabled: !is_old,
                 min_objects: context.pick(&[10, 4]).unwrap(),
