@@ -72,22 +72,24 @@ struct Plan {
     reason: String,
     /// The brake's judgement; `None` if it has nothing to judge.
     braked: Option<Option<HeldDeletions>>,
+    /// The cluster could not be read; it may be the next time.
+    is_unread: bool,
 }
 
 impl<C: Cluster> Outputs<C> {
     async fn plan(&self, snapshot: &Snapshot) -> Plan {
-        let held_back = |reason: String| Plan { mode: ApplyMode::AddOnly, reason, braked: None };
+        let held_back = |reason: String| Plan { mode: ApplyMode::AddOnly, reason, braked: None, is_unread: false };
         if let Some(doubt) = snapshot.meta().any_doubt() {
             return held_back(doubt.to_owned());
         }
         let doubt = self.takeover.doubt();
-        self.hold.in_doubt.store(doubt.is_some(), Ordering::Relaxed);
         if let Some(doubt) = doubt {
+            self.hold.in_doubt.store(true, Ordering::Relaxed);
             return held_back(doubt);
         }
         let surplus = match self.cluster.surplus(snapshot).await {
             Ok(surplus) => surplus,
-            Err(error) => return held_back(error.to_string()),
+            Err(error) => return Plan { is_unread: true, ..held_back(error.to_string()) },
         };
         let before = self.hold.held.borrow().clone();
         let approval = match &before {
@@ -109,7 +111,7 @@ impl<C: Cluster> Outputs<C> {
                 held.present
             )
         });
-        Plan { mode: verdict.mode, reason, braked: Some(verdict.held) }
+        Plan { mode: verdict.mode, reason, braked: Some(verdict.held), is_unread: false }
     }
 
     /// Puts what the brake holds on disk, before anything of the output is applied.
@@ -241,6 +243,8 @@ impl<C: Cluster> Applier for Outputs<C> {
     async fn apply(&self, held: Held) -> ApplyReport {
         let started = Instant::now();
         let output = held.visible();
+        // Whatever holds deletions now may be something else.
+        self.hold.in_doubt.store(false, Ordering::Relaxed);
         let (frozen, is_kept) = self.follow(&held).await;
         let (frozen, plan) = match frozen {
             Ok(frozen) => {
@@ -248,7 +252,7 @@ impl<C: Cluster> Applier for Outputs<C> {
                 (frozen, plan)
             }
             Err(reason) => {
-                let plan = Plan { mode: ApplyMode::AddOnly, reason, braked: None };
+                let plan = Plan { mode: ApplyMode::AddOnly, reason, braked: None, is_unread: true };
                 (Frozen { in_force: Snapshot::clone(output), ..Frozen::default() }, plan)
             }
         };
@@ -283,7 +287,7 @@ impl<C: Cluster> Applier for Outputs<C> {
             ObjectResult { key: key.clone(), outcome: Outcome::Held, message }
         });
         let results: Vec<_> = failed.chain(kept).chain(frozen_results).collect();
-        for failure in self.retry.lock().attempted(&outcome.failed, !is_kept, Instant::now()) {
+        for failure in self.retry.lock().attempted(&outcome.failed, !is_kept || plan.is_unread, Instant::now()) {
             let expected = matches!(failure.error, ApplyError::NotOurs { .. });
             tracing::warn!(object = %failure.key, error = %failure.error, expected, "an object was not applied");
         }
@@ -359,4 +363,109 @@ async fn blocking<T: Send + 'static>(
     let files = files.clone();
     let done = machine::blocking(move || work(&files)).await;
     done.unwrap_or_else(|error| Err(AgentError::System(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use jiff::{SignedDuration, Timestamp};
+    use meshrelay_cluster::{ClusterView, Surplus};
+    use meshrelay_snapshot::{Name, Object, SnapshotMeta};
+    use serde_json::json;
+
+    use super::*;
+
+    /// A cluster that has one object of ours which nobody wants.
+    struct Fake {
+        name: Name,
+        is_readable: AtomicBool,
+    }
+
+    impl Cluster for Fake {
+        fn name(&self) -> &Name {
+            &self.name
+        }
+
+        fn watch(&self) -> watch::Receiver<Arc<ClusterView>> {
+            watch::channel(Arc::default()).1
+        }
+
+        async fn apply(&self, _: &Snapshot, mode: ApplyMode) -> ApplyOutcome {
+            let key = object().key().clone();
+            let (held, deleted) = if mode.allows(&key) { (vec![], vec![key]) } else { (vec![key], vec![]) };
+            ApplyOutcome { held, deleted, ..ApplyOutcome::default() }
+        }
+
+        async fn surplus(&self, _: &Snapshot) -> Result<Surplus, ApplyError> {
+            if self.is_readable.load(Ordering::Relaxed) {
+                return Ok(Surplus { present: 1, objects: [object().key().clone()].into() });
+            }
+            Err(ApplyError::Unreadable { place: "the cluster".to_owned(), reason: "it is away".to_owned() })
+        }
+
+        async fn current(&self) -> Result<Snapshot, ApplyError> {
+            Ok([Arc::new(object())].into_iter().collect())
+        }
+    }
+
+    fn object() -> Object {
+        let value = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "n"}});
+        Object::from_value(&value).unwrap()
+    }
+
+    fn output(version: u64, doubt: Option<&str>) -> Held {
+        let mut output = Snapshot::new();
+        output.set_meta(SnapshotMeta { doubt: doubt.map(str::to_owned), ..SnapshotMeta::default() });
+        Held::restored(Arc::new(output), version)
+    }
+
+    async fn outputs(folder: &Path) -> Outputs<Fake> {
+        let (name, start) = (Name::from("one"), Instant::now());
+        let clock = Clock::new(move || Timestamp::UNIX_EPOCH + SignedDuration::try_from(start.elapsed()).unwrap());
+        let deletions = DeletionFiles::new(folder, name.clone());
+        Outputs {
+            cluster: Arc::new(Fake { name: name.clone(), is_readable: AtomicBool::new(true) }),
+            hold: Hold::load(&deletions, &clock).await,
+            file: HeldOutputFile::new(folder, name.clone()),
+            in_force: tokio::sync::Mutex::new(InForce::load(folder, &name, None)),
+            brake: DeleteBrake::default(),
+            deletions,
+            metrics: Metrics::default(),
+            status: Arc::new(watch::Sender::new(AgentStatus::default())),
+            readiness: Readiness::new(),
+            takeover: Arc::new(Takeover::open(folder, Duration::from_secs(60)).with_clock(clock.clone())),
+            retry: Mutex::default(),
+            clock,
+        }
+    }
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    #[tokio::test(start_paused = true)]
+    async fn an_output_that_is_in_doubt_is_not_applied_again_because_a_server_is_believed_by_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let outputs = outputs(folder.path()).await;
+        outputs.takeover.served_by("a:1");
+        assert_eq!(outputs.apply(output(1, None)).await.results.len(), 1);
+        tokio::time::timeout(HOUR, outputs.due()).await.expect("the first is applied again");
+        outputs.takeover.served_by("b:1");
+        outputs.apply(output(1, None)).await;
+        outputs.apply(output(2, Some("a file cannot be read"))).await;
+        tokio::time::sleep(HOUR).await;
+        tokio::time::timeout(HOUR, outputs.due()).await.expect_err("nothing would come of it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_held_as_the_cluster_could_not_be_read_goes_when_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let outputs = outputs(folder.path()).await;
+        outputs.cluster.is_readable.store(false, Ordering::Relaxed);
+        assert_eq!(outputs.apply(output(1, None)).await.results[0].outcome, Outcome::Held);
+        outputs.cluster.is_readable.store(true, Ordering::Relaxed);
+        tokio::time::timeout(HOUR, outputs.due()).await.expect("it is applied again");
+        assert!(outputs.apply(output(1, None)).await.results.is_empty());
+        tokio::time::timeout(HOUR, outputs.due()).await.expect_err("all is done");
+    }
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use meshrelay_process::machine::Clock;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::AgentError;
 use crate::deletions::write_whole;
@@ -19,6 +21,8 @@ pub(crate) struct Takeover {
     clock: Clock,
     path: PathBuf,
     served: watch::Sender<Option<Served>>,
+    /// When it is believed; counted by a clock that nobody sets.
+    believed_at: Mutex<Option<Instant>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,11 +37,24 @@ impl Takeover {
     pub(crate) fn open(state_directory: &Path, window: Duration) -> Self {
         let path = state_directory.join("served-by.json");
         let served = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        Self { window, clock: Clock::default(), path, served: watch::Sender::new(served) }
+        Self {
+            window,
+            clock: Clock::default(),
+            path,
+            served: watch::Sender::new(served),
+            believed_at: Mutex::default(),
+        }
+        .with_clock(Clock::default())
     }
 
     /// With another clock than the machine's.
     pub(crate) fn with_clock(self, clock: Clock) -> Self {
+        let passed = self.served.borrow().as_ref().map(|served| {
+            // A clock that jumped back must not make it longer than the window.
+            Duration::try_from(clock.now().duration_since(served.since).max(SignedDuration::ZERO))
+                .unwrap_or(Duration::MAX)
+        });
+        *self.believed_at.lock() = passed.map(|passed| Instant::now() + self.window.saturating_sub(passed));
         Self { clock, ..self }
     }
 
@@ -51,13 +68,14 @@ impl Takeover {
             let error = AgentError::State { path: self.path.clone(), source };
             tracing::error!(%error, "which server serves could not be kept for the next start");
         }
+        *self.believed_at.lock() = Some(Instant::now() + self.window);
         self.served.send_replace(Some(served));
     }
 
     /// Why nothing is to be deleted now; `None` if deletions are believed.
     pub(crate) fn doubt(&self) -> Option<String> {
         let now = self.clock.now();
-        let remaining = self.remaining(now)?;
+        let remaining = self.remaining()?;
         let served = self.served.borrow().clone()?;
         let until = now.checked_add(remaining).unwrap_or(now);
         let second = |time: Timestamp| time.round(jiff::Unit::Second).unwrap_or(time);
@@ -74,7 +92,7 @@ impl Takeover {
         let mut served = self.served.subscribe();
         loop {
             served.mark_unchanged();
-            let remaining = self.remaining(self.clock.now());
+            let remaining = self.remaining();
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(remaining.unwrap_or_default()), if remaining.is_some() => return,
@@ -84,11 +102,9 @@ impl Takeover {
         }
     }
 
-    fn remaining(&self, now: Timestamp) -> Option<Duration> {
-        let since = self.served.borrow().as_ref()?.since;
-        // A clock that jumped back must not make it longer.
-        let passed = Duration::try_from(now.duration_since(since).max(SignedDuration::ZERO)).unwrap_or(Duration::MAX);
-        self.window.checked_sub(passed).filter(|remaining| !remaining.is_zero())
+    fn remaining(&self) -> Option<Duration> {
+        let remaining = (*self.believed_at.lock())?.saturating_duration_since(Instant::now());
+        (!remaining.is_zero()).then_some(remaining)
     }
 }
 
@@ -101,40 +117,59 @@ mod tests {
 
     const WINDOW: Duration = Duration::from_secs(180);
 
-    #[test]
-    fn deletions_are_in_doubt_for_a_while_after_each_change_of_servers_and_over_restarts() {
+    #[tokio::test(start_paused = true)]
+    async fn deletions_are_in_doubt_for_a_while_after_each_change_of_servers_and_over_restarts() {
         let folder = tempfile::tempdir().unwrap();
-        let second = Arc::new(AtomicI64::new(0));
-        let at = |to: i64| second.store(to, Ordering::Relaxed);
+        let (start, skew) = (Instant::now(), Arc::new(AtomicI64::new(1_000_000)));
         let open = |window| {
-            let second = Arc::clone(&second);
-            let now = move || Timestamp::from_second(1_000_000 + second.load(Ordering::Relaxed)).unwrap();
+            let skew = Arc::clone(&skew);
+            let now = move || {
+                let passed = SignedDuration::try_from(start.elapsed()).unwrap();
+                Timestamp::from_second(skew.load(Ordering::Relaxed)).unwrap() + passed
+            };
             Takeover::open(folder.path(), window).with_clock(Clock::new(now))
         };
+        let pass = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
         let takeover = open(WINDOW);
         assert_eq!(takeover.doubt(), None, "nothing was ever applied");
         takeover.served_by("one:1");
-        at(179);
+        pass(179).await;
         assert!(takeover.doubt().is_some_and(|doubt| doubt.contains("one:1")));
-        at(180);
+        pass(1).await;
         assert_eq!(takeover.doubt(), None);
-        at(400);
         takeover.served_by("one:1");
         assert_eq!(takeover.doubt(), None, "it is the same server");
-        at(500);
         takeover.served_by("two:1");
+        pass(100).await;
         let again = open(WINDOW);
-        at(600);
         assert!(again.doubt().is_some_and(|doubt| doubt.contains("two:1")));
-        at(610);
         again.served_by("two:1");
-        at(680);
+        pass(80).await;
         assert_eq!(again.doubt(), None);
-        at(-9_000);
-        assert!(again.doubt().is_some(), "and the clock may be wrong");
-        assert_eq!(again.remaining(again.clock.now()), Some(WINDOW));
         let off = open(Duration::ZERO);
         off.served_by("three:1");
         assert_eq!(off.doubt(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_goes_back_does_not_make_it_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let second = Arc::new(AtomicI64::new(1_000_000));
+        let open = || {
+            let second = Arc::clone(&second);
+            let now = move || Timestamp::from_second(second.load(Ordering::Relaxed)).unwrap();
+            Takeover::open(folder.path(), WINDOW).with_clock(Clock::new(now))
+        };
+        let takeover = open();
+        takeover.served_by("one:1");
+        second.store(1_000, Ordering::Relaxed);
+        let again = open();
+        for takeover in [&takeover, &again] {
+            assert!(takeover.doubt().is_some());
+        }
+        tokio::time::timeout(WINDOW, again.over()).await.expect("over when the window is");
+        for takeover in [takeover, again] {
+            assert_eq!(takeover.doubt(), None);
+        }
     }
 }

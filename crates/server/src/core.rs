@@ -23,7 +23,7 @@ use crate::replicas::{self, Rebalancing, Replicas, StoredOutputs};
 use crate::shared_memory::SharedMemory;
 use crate::sharing::Sharing;
 use crate::state_file::StateFile;
-use crate::translation::{Memory, SafeMode, TranslationLoop};
+use crate::translation::{Memory, SafeMode, Translate, TranslationLoop};
 use crate::warm::{self, WARM_FILE};
 use crate::{Metrics, ServerError, ServerStatus, Settings, management, reports_file};
 
@@ -36,6 +36,8 @@ pub struct Surroundings {
     pub store: Option<Arc<dyn SnapshotStore>>,
     /// The machine's clock.
     pub clock: Clock,
+    /// How it translates.
+    pub translate: Translate,
     /// Where its tasks run.
     pub tasks: Tasks,
     /// Counts what happens.
@@ -116,11 +118,11 @@ impl Core {
     /// [`ServerError`] for files that cannot be used.
     pub fn run(&self, views: watch::Receiver<Arc<ClusterView>>) -> Result<(), ServerError> {
         let (settings, hub) = (&self.settings, &self.hub);
-        let Surroundings { replica, store, tasks, readiness, stop, .. } = &self.surroundings;
+        let Surroundings { replica, store, translate, tasks, readiness, stop, .. } = &self.surroundings;
         let namespace = settings.namespace.clone();
         tasks.spawn(management::follow(views, namespace, Arc::clone(hub), self.relay(), stop.clone()));
 
-        let memory = Memory::load(&settings.state_directory, self.shared_memory.clone())?;
+        let memory = Memory::load(&settings.state_directory, self.shared_memory.clone())?.with(translate.clone());
         let options = Options { admin_namespace: settings.namespace.clone(), ..Options::default() };
         let (reports, newest_reports) = watch::channel(None);
         let leader = match store.clone() {

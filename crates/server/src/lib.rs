@@ -33,3 +33,4 @@ pub use replicas::{EarlierReports, ReplicaState, ReplicaStatus, ReplicaStreams, 
 pub use run::Server;
 pub use settings::Settings;
 pub use status::{ClusterStatus, HeldDeletions, ServerStatus};
+pub use translation::Translate;

@@ -24,6 +24,7 @@ use tonic::service::interceptor::InterceptedService;
 use crate::cluster_metrics::ClusterCollector;
 use crate::core::{Core, Surroundings};
 use crate::metrics::TrafficCollector;
+use crate::translation::Translate;
 use crate::{Metrics, ServerError, ServerStatus, Settings, listener};
 
 /// How often it is looked whether the server's certificate has to be renewed.
@@ -116,6 +117,7 @@ impl Server {
                 replica: format!("{named}-{:08x}", rand::rng().random::<u32>()),
                 store: store.transpose()?.map(|store| Arc::new(store) as _),
                 clock: Clock::default(),
+                translate: Translate::default(),
                 tasks: tasks.clone(),
                 metrics: metrics.clone(),
                 readiness: readiness.clone(),

@@ -32,7 +32,7 @@ struct Shared {
     health: watch::Sender<Health>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct State {
     snapshots: BTreeMap<SnapshotId, Stored>,
     documents: BTreeMap<String, Document>,
@@ -45,7 +45,7 @@ struct State {
     token: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Held {
     holder: String,
     token: u64,
@@ -61,8 +61,6 @@ impl Default for MemoryStore {
 impl MemoryStore {
     /// An empty store whose feed keeps so many changes.
     pub fn with_feed(kept: usize) -> Self {
-        let epoch = Epoch::new("memory");
-        let health = Health { reach: Reach::Connected, epoch: Some(epoch.clone()) };
         let state = State {
             snapshots: BTreeMap::new(),
             documents: BTreeMap::new(),
@@ -73,12 +71,19 @@ impl MemoryStore {
             number: 0,
             token: 0,
         };
-        let shared = Shared {
-            state: Mutex::new(state),
-            epoch,
-            newest: watch::Sender::new(0),
-            health: watch::Sender::new(health),
-        };
+        Self::of(state, "memory")
+    }
+
+    /// Another store with what this one holds now, as one that is restored from a copy; `epoch` tells it from others.
+    pub fn copy(&self, epoch: &str) -> Self {
+        Self::of(self.shared.state.lock().clone(), epoch)
+    }
+
+    fn of(state: State, epoch: &str) -> Self {
+        let epoch = Epoch::new(epoch);
+        let health = Health { reach: Reach::Connected, epoch: Some(epoch.clone()) };
+        let newest = watch::Sender::new(state.number);
+        let shared = Shared { state: Mutex::new(state), epoch, newest, health: watch::Sender::new(health) };
         Self { shared: Arc::new(shared) }
     }
 

@@ -156,11 +156,46 @@ impl Redis {
         self.try_run(words).unwrap_or_else(|error| panic!("{words}: {error}"))
     }
 
+    /// All that is in it: the values of all keys with the names of their fields, as they are kept.
+    pub fn contents(&self) -> Vec<Vec<u8>> {
+        let mut connection = self.client().get_connection().unwrap();
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
+        let mut all = Vec::new();
+        for key in keys {
+            let kind: String = redis::cmd("TYPE").arg(&key).query(&mut connection).unwrap();
+            let (command, range): (_, &[&str]) = match kind.as_str() {
+                "hash" => ("HGETALL", &[]),
+                "stream" => ("XRANGE", &["-", "+"]),
+                "string" => ("GET", &[]),
+                // It ended in between.
+                "none" => continue,
+                other => panic!("{key} is a {other}, and nobody reads it here"),
+            };
+            let value: Value = redis::cmd(command).arg(&key).arg(range).query(&mut connection).unwrap();
+            texts(value, &mut all);
+            all.push(key.into_bytes());
+        }
+        all
+    }
+
     /// What `INFO` says under that name.
     pub fn info(&self, name: &str) -> String {
         let info: String = redis::from_redis_value(self.run("INFO everything")).unwrap();
         let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.unwrap_or_else(|| panic!("INFO has no {name}")).to_owned()
+    }
+}
+
+/// The texts of an answer.
+fn texts(value: Value, all: &mut Vec<Vec<u8>>) {
+    match value {
+        Value::BulkString(text) => all.push(text),
+        Value::Array(values) => values.into_iter().for_each(|value| texts(value, all)),
+        Value::Map(pairs) => pairs.into_iter().for_each(|(key, value)| {
+            texts(key, all);
+            texts(value, all);
+        }),
+        _ => {}
     }
 }
 

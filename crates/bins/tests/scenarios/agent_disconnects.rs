@@ -38,7 +38,10 @@ fn many() -> String {
 fn an_agent_is_killed_and_what_it_sent_last_goes_on_counting() {
     let mut plane = Plane::start(2, &[]);
     plane.kill_agent("cluster3");
-    plane.server(plane.home("cluster3")).process.line(&["agent disconnected", "cluster3"]);
+    let server = plane.server(plane.home("cluster3"));
+    server.process.line(&["agent disconnected", "cluster3"]);
+    server.endpoints.wait_for_metric("relay_push_clients_connected{cluster=\"cluster3\"}", |n| n == 0.0);
+    assert_eq!(server.endpoints.health("/readyz").0, 200, "nobody waits for it");
     plane.edit(80, 60);
     // Replicas that come and go meanwhile have it from Redis.
     for number in 0..2 {

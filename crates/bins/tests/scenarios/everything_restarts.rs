@@ -42,6 +42,7 @@ fn safe_mode_halts_until_all_are_back() {
         assert!(code == 503 && text.contains("translation is halted since") && text.contains("cluster3"), "{text}");
         assert_eq!(server.endpoints.status()["waitingFor"], json!(["cluster3"]));
     }
+    plane.wait_until_shown(0, "translation is frozen until the inputs of cluster3 are there");
     assert!(plane.fleet.traffic_is_shifted(80), "outputs stay as they were");
     plane.start_agent("cluster3");
     plane.fleet.wait_for_shifted_traffic(60);
@@ -123,6 +124,9 @@ fn with_the_scope_dependents_only_what_depends_on_the_missing_is_held() {
     }
     plane.edit(60, 45);
     plane.start_agent("cluster3");
+    for cluster in &CLUSTERS[..2] {
+        plane.agents[cluster].process.line(&["nothing is kept on account of the cluster any more", "cluster3"]);
+    }
     plane.settles();
 }
 

@@ -1,4 +1,4 @@
-use meshrelay_testbed::{Agent, SURVIVES_FULL_DISK};
+use meshrelay_testbed::SURVIVES_FULL_DISK;
 
 use crate::plane::Plane;
 
@@ -33,13 +33,16 @@ fn the_disk_of_an_agent_is_full() {
     let mut plane = Plane::start(2, &[]);
     plane.kill_agent("cluster2");
     let relays = plane.preferred("cluster2");
-    let agent = Agent::start_under(&SURVIVES_FULL_DISK, &plane.fleet, "cluster2", &relays, &["--takeover-window", "2"]);
-    agent.process.limit_files(Some(0));
-    plane.agents.insert("cluster2", agent);
+    plane.start_agent_under(&SURVIVES_FULL_DISK, "cluster2", &relays);
+    plane.agents["cluster2"].process.limit_files(Some(0));
     plane.wait_until_connected("cluster2", None);
     // What it cannot write it does not apply, and does not lose either.
     plane.fleet.write("cluster2/further.yaml", &external_service());
-    plane.agents["cluster2"].process.line(&["an object was not applied"]);
+    plane.agents["cluster2"].process.line(&["an object was not applied", "MR0421"]);
+    plane.agents["cluster2"]
+        .process
+        .line(&["the output could not be kept for the next start; it is applied all the same"]);
+    assert!(plane.agents["cluster2"].endpoints.metric("object_write_fails_total").is_some_and(|n| n > 0.0));
     plane.edit(80, 60);
     plane.agents["cluster2"].process.limit_files(None);
     // It tries again by itself: no output comes that would make it.

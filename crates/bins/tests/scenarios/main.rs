@@ -8,9 +8,11 @@ mod agent_disconnects;
 mod everything_restarts;
 mod full_disk;
 mod plane;
+mod quotes;
 mod redis_refuses;
 mod redis_unavailable;
 mod replica_unavailable;
+mod secrets;
 mod upgrade;
 mod watcher;
 

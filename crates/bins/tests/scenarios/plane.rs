@@ -25,6 +25,7 @@ pub(crate) struct Plane {
     pub(crate) redis: Redis,
     pub(crate) fleet: Fleet,
     options: Vec<String>,
+    agent_options: Vec<String>,
 }
 
 impl Plane {
@@ -35,6 +36,11 @@ impl Plane {
 
     /// With a Redis that is set up otherwise.
     pub(crate) fn start_with(replicas: usize, options: &[&str], redis: Redis) -> Self {
+        Self::start_so(replicas, options, &["--takeover-window", "2"], redis)
+    }
+
+    /// With arguments for agents.
+    pub(crate) fn start_so(replicas: usize, options: &[&str], agent_options: &[&str], redis: Redis) -> Self {
         let mut plane = Self {
             watcher: None,
             agents: BTreeMap::new(),
@@ -43,6 +49,7 @@ impl Plane {
             redis,
             fleet: Fleet::wide(PROGRAMS, CLUSTERS.len() as u8),
             options: options.iter().map(|&option| option.to_owned()).collect(),
+            agent_options: agent_options.iter().map(|&option| option.to_owned()).collect(),
         };
         for number in 0..replicas {
             if number > 0 {
@@ -139,8 +146,12 @@ impl Plane {
     }
 
     pub(crate) fn start_agent_at(&mut self, cluster: &'static str, relays: &[SocketAddr]) {
-        let agent = Agent::start_with(&self.fleet, cluster, relays, &["--takeover-window", "2"]);
-        self.agents.insert(cluster, agent);
+        self.start_agent_under(&[], cluster, relays);
+    }
+
+    pub(crate) fn start_agent_under(&mut self, words: &[&str], cluster: &'static str, relays: &[SocketAddr]) {
+        let further: Vec<&str> = self.agent_options.iter().map(String::as_str).collect();
+        self.agents.insert(cluster, Agent::start_under(words, &self.fleet, cluster, relays, &further));
     }
 
     pub(crate) fn kill_agent(&mut self, cluster: &str) {
@@ -151,6 +162,14 @@ impl Plane {
     pub(crate) fn edit(&self, before: u32, percent: u32) {
         self.fleet.shift_traffic(before, percent);
         self.fleet.wait_for_shifted_traffic(percent);
+    }
+
+    /// Waits until `meshctl get clusters` says this of a replica.
+    pub(crate) fn wait_until_shown(&self, number: usize, told: &str) {
+        wait_for(format_args!("{told:?} of meshctl"), || {
+            let shown = PROGRAMS.meshctl(&["get", "clusters", "--server", &self.server(number).endpoints.url()]);
+            if shown.stdout.contains(told) { Ok(()) } else { Err(shown.stdout + &shown.stderr) }
+        });
     }
 
     /// Waits until a replica, or any of them, has the push of an agent.

@@ -4,6 +4,8 @@ use crate::plane::Plane;
 
 const WINDOW: [&str; 2] = ["--safe-start-window", "2"];
 
+const REFUSES: &str = "the snapshot store refuses: translation goes on with what is in memory";
+
 /// Edits while Redis refuses writes, and says so somewhere, until it is mended.
 fn refused(redis: Redis, breaks: impl Fn(&Redis), mends: impl Fn(&Redis), told: [&str; 2]) {
     let mut plane = Plane::start_with(2, &WINDOW, redis);
@@ -11,11 +13,17 @@ fn refused(redis: Redis, breaks: impl Fn(&Redis), mends: impl Fn(&Redis), told: 
     plane.edit(80, 60);
     let home = plane.home("cluster1");
     plane.server(home).process.line(&told);
+    plane.server(home).endpoints.wait_for_metric("gloo_mesh_redis_sync_err_total", |n| n > 0.0);
     // An agent that goes over to the replica that could not be told brings what it has.
     plane.kill_server(home);
     plane.wait_until_connected("cluster1", None);
     plane.edit(60, 45);
+    let other = plane.server(1 - home);
+    other.process.line(&told);
+    let mark = other.process.mark();
     mends(&plane.redis);
+    let again = if told[0] == REFUSES { "the snapshot store does it again" } else { "the snapshot store is back" };
+    other.process.line_since(mark, &[again]);
     plane.start_server(home);
     plane.edit(45, 30);
     plane.settles();
@@ -25,12 +33,7 @@ fn refused(redis: Redis, breaks: impl Fn(&Redis), mends: impl Fn(&Redis), told: 
 fn redis_is_full() {
     let breaks = |redis: &Redis| drop(redis.run("CONFIG SET maxmemory 1"));
     let mends = |redis: &Redis| drop(redis.run("CONFIG SET maxmemory 0"));
-    refused(
-        Redis::start(&["--maxmemory-policy", "noeviction"]),
-        breaks,
-        mends,
-        ["the snapshot store refuses", "MR0904"],
-    );
+    refused(Redis::start(&["--maxmemory-policy", "noeviction"]), breaks, mends, [REFUSES, "MR0904"]);
 }
 
 #[test]
@@ -46,7 +49,7 @@ fn redis_cannot_save_and_takes_no_more() {
         });
     };
     let mends = |redis: &Redis| drop(redis.run("CONFIG SET stop-writes-on-bgsave-error no"));
-    refused(redis, breaks, mends, ["the snapshot store refuses", "MR0906"]);
+    refused(redis, breaks, mends, [REFUSES, "MR0906"]);
 }
 
 #[test]

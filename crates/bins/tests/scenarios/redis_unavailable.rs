@@ -18,9 +18,12 @@ fn wait_until_filled(redis: &Redis) {
 
 #[test]
 fn redis_stays_away_and_even_a_replica_that_is_new_meanwhile_takes_nothing_away() {
-    let mut plane = Plane::start(2, &WINDOW);
+    // Longer than a first look into the store may take before anybody is told.
+    let mut plane = Plane::start(2, &["--safe-start-window", "4"]);
     plane.redis_until(Redis::kill, AWAY);
     plane.edit(80, 60);
+    plane.wait_until_shown(0, "the snapshot store is away: redis at ");
+    assert_eq!(plane.server(0).endpoints.health("/readyz"), (200, "ready\n".to_owned()));
     // A replica that has nothing but what one agent sends it.
     plane.kill_server(1);
     plane.forget(1);
@@ -28,6 +31,9 @@ fn redis_stays_away_and_even_a_replica_that_is_new_meanwhile_takes_nothing_away(
     plane.kill_agent("cluster2");
     plane.start_agent_at("cluster2", &[plane.relays[1]]);
     plane.wait_until_connected("cluster2", Some(1));
+    let waits = "translation waits for a first look into the snapshot store";
+    plane.wait_until_shown(1, waits);
+    plane.server(1).process.line(&[waits]);
     plane.server(1).process.line(&["what depends on a cluster that is not known completely is kept"]);
     plane.agents["cluster2"].endpoints.wait_for_metric("meshrelay_agent_pull_connected", |n| n == 1.0);
     plane.edit(60, 45);
@@ -40,17 +46,30 @@ fn redis_stays_away_and_even_a_replica_that_is_new_meanwhile_takes_nothing_away(
 #[test]
 fn redis_comes_back_empty_and_is_filled() {
     let mut plane = Plane::start(2, &WINDOW);
+    // What nobody sends any more is in the memory of replicas only.
+    plane.kill_agent("cluster3");
     for (before, percent) in [(80, 60), (60, 45)] {
         plane.redis_until(Redis::kill, AWAY);
         plane.edit(before, percent);
         plane.redis_until(Redis::restart, BACK);
         wait_until_filled(&plane.redis);
     }
-    // A replica that knows nothing has everything from there.
-    plane.kill_server(1);
-    plane.forget(1);
-    plane.start_server(1);
-    plane.server(1).endpoints.wait_until_ready();
+    // Replicas that know nothing have everything from there.
+    for number in 0..2 {
+        plane.kill_server(number);
+        plane.forget(number);
+    }
+    for number in 0..2 {
+        plane.start_server(number);
+    }
+    plane.edit(45, 30);
+    for server in plane.running() {
+        server.endpoints.wait_until_ready();
+        let input = server.endpoints.metric("meshrelay_input_objects{cluster=\"cluster3\"}");
+        assert!(input.is_some_and(|objects| objects > 0.0), "{input:?}");
+        assert!(server.endpoints.status()["deletionsHeld"].is_null(), "all is known");
+    }
+    plane.start_agent("cluster3");
     plane.settles();
 }
 

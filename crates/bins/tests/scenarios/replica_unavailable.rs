@@ -11,6 +11,9 @@ fn a_replica_is_killed_and_its_agents_go_over() {
         for cluster in CLUSTERS {
             plane.wait_until_connected(cluster, None);
         }
+        let agent = &plane.agents[CLUSTERS[number]];
+        agent.process.line(&["the stream to the server ended", "MR0240"]);
+        agent.endpoints.wait_for_metric("meshrelay_agent_server_changes_total", |n| n >= 1.0);
         plane.start_server(number);
         plane.server(number).endpoints.wait_until_ready();
     }
@@ -82,6 +85,9 @@ fn the_clocks_of_replicas_are_hours_apart() {
             plane.wait_until_connected(cluster, Some(number));
         }
         plane.edit(before, percent);
+        for agent in plane.agents.values() {
+            agent.process.line(&["the server issued a client certificate"]);
+        }
         plane.start_server(1 - number);
         plane.server(1 - number).endpoints.wait_until_ready();
     }

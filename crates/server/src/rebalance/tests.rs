@@ -309,3 +309,16 @@ proptest! {
         prop_assert_eq!(world.sent, sent);
     }
 }
+
+#[test]
+fn a_hundred_agents_with_one_of_two_replicas_are_spread_after_about_two_minutes() {
+    for seed in 0..10 {
+        let mut world = World::new(&[0; 100], 2, seed);
+        while !world.is_balanced(100) {
+            world.step();
+            assert!(world.second <= 180, "{:?}", world.counts());
+        }
+        assert!(world.second >= 90, "{} s: that is a storm", world.second);
+        assert!(world.sent <= 60, "{} were sent", world.sent);
+    }
+}

@@ -11,6 +11,7 @@ use meshrelay_translate::{Allocations, Inputs, LastAccepted, ResourceRef, Transl
 use crate::ServerError;
 use crate::shared_memory::{RightTree, Shareable, SharedMemory};
 use crate::state_file::StateFile;
+use crate::translation::Translate;
 
 /// File in the state folder with the virtual addresses in use.
 const ALLOCATIONS_FILE: &str = "allocations.json";
@@ -30,6 +31,7 @@ pub(crate) struct Memory {
     right_at: BTreeMap<ResourceRef, u64>,
     /// Where there are replicas.
     shared: Option<Arc<SharedMemory>>,
+    how: Translate,
 }
 
 impl Memory {
@@ -48,7 +50,13 @@ impl Memory {
             right_at.insert(tree.root().clone(), version);
             last_accepted.adopt(tree);
         }
-        Ok(Self { allocations_file, last_accepted_file, allocations, last_accepted, right_at, shared })
+        let how = Translate::default();
+        Ok(Self { allocations_file, last_accepted_file, allocations, last_accepted, right_at, shared, how })
+    }
+
+    /// Translates in another way.
+    pub(crate) fn with(self, how: Translate) -> Self {
+        Self { how, ..self }
     }
 
     /// Has a translator remember it.
@@ -66,13 +74,14 @@ impl Memory {
         inputs: &Inputs,
         versions: &BTreeMap<Name, u64>,
     ) -> std::io::Result<Translation> {
-        let mut translation = translator.translate(inputs);
+        let how = self.how.clone();
+        let mut translation = how.0(translator, inputs, versions);
         if let Some(shared) = self.shared.clone()
             && let Some((allocations, last_accepted)) = self.adopt(translator, shared.theirs())
         {
             // Seldom enough: two hosts fell on one address, or replicas saw a tree break from different states.
             *translator = translator.anew(allocations, last_accepted);
-            translation = translator.translate(inputs);
+            translation = how.0(translator, inputs, versions);
         }
         for (root, _) in translator.freezing_trees().filter(|(_, is_right)| *is_right) {
             self.right_at.insert(root.clone(), versions.get(&root.cluster).copied().unwrap_or_default());

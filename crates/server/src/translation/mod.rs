@@ -3,14 +3,15 @@
 mod gate;
 mod memory;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use meshrelay_api::status::Approval;
 use meshrelay_process::machine::blocking;
 use meshrelay_process::readiness::BlockReady;
-use meshrelay_translate::{Reports, Severity, Translation, Translator};
+use meshrelay_snapshot::Name;
+use meshrelay_translate::{Inputs, Reports, Severity, Translation, Translator};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,33 @@ pub(crate) use self::memory::Memory;
 
 /// After a failed write of a state file, when it is tried again.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
+
+/// How a translation is made of inputs of these versions. A simulation watches what is made of what, and remembers it.
+#[derive(Clone)]
+pub struct Translate(pub(crate) Arc<How>);
+
+type How = dyn Fn(&mut Translator, &Inputs, &BTreeMap<Name, u64>) -> Translation + Send + Sync;
+
+impl Default for Translate {
+    fn default() -> Self {
+        Self::new(|translator, inputs, _| translator.translate(inputs))
+    }
+}
+
+impl std::fmt::Debug for Translate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Translate").finish_non_exhaustive()
+    }
+}
+
+impl Translate {
+    /// Translates as `how` says, which leaves the translator as a translation would.
+    pub fn new(
+        how: impl Fn(&mut Translator, &Inputs, &BTreeMap<Name, u64>) -> Translation + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(how))
+    }
+}
 
 pub(crate) struct TranslationLoop {
     pub(crate) hub: Arc<ServerHub>,

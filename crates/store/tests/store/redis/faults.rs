@@ -225,7 +225,8 @@ async fn a_replica_is_told_from_a_master() {
             other => Err(other.to_owned()),
         });
     error_text.await;
-    let store = connected(&settings(replica.address()), "test").await;
+    let store = RedisStore::start(settings(replica.address()), "test").unwrap();
+    error_while_away(&store, "MR0905").await;
     let error = store.put(&SnapshotId::input("cluster2"), &sample::version(1, "a")).await.unwrap_err();
     assert_eq!(error.code(), "MR0905");
     assert!(error.to_string().contains("masterName"), "{error}");
