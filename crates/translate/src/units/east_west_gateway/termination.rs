@@ -78,7 +78,7 @@ impl EastWestGateway {
         };
         let parents = server.hosts.values().map(|host| &host.parent);
         let shapers = self.shapers(server).with(parents).with(&server.sources);
-        let body = Body::new(&spec, shapers).reading(server.taken());
+        let body = Body::new(&spec, shapers).reading(self.taken.iter().chain([&server.of_contested]));
         emission.emit(&self.context, &gateway, &body, Extra::default());
         for opening in &openings {
             self.route(server, opening, &gateway, emission);

@@ -260,6 +260,11 @@ impl Backing {
         points.filter_map(|point| Some((point, point.ports.get(&self.entry)?)))
     }
 
+    /// The gateways by any of whose ports it may enter.
+    pub(crate) fn points(&self) -> impl Iterator<Item = &EntryPoint> {
+        self.entry_points.iter().flat_map(|points| points.iter())
+    }
+
     /// Notes that something is made of what stands behind the host here.
     pub(crate) fn take(&self) {
         self.sources().for_each(take);
