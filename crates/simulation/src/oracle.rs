@@ -154,7 +154,7 @@ impl Oracle {
             let was_unknown = || {
                 !before.depends_on.contains(name)
                     && cluster != name
-                    && states[first..].iter().any(|code| complete(name, *code) != *code)
+                    && (!since.contains_key(name) || states[first..].iter().any(|code| complete(name, *code) != *code))
             };
             if name != MANAGEMENT && (was_unregistered() || was_unknown()) {
                 choices.push(None);

@@ -7,7 +7,7 @@ use crate::trace::Context;
 use crate::world::World;
 
 /// Seeds of an ordinary run; `MESHRELAY_SEEDS` asks for another number.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 2_000;
 
 /// What is switched off: the simulation has to find that it is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

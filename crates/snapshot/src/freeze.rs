@@ -124,10 +124,8 @@ impl<'a> Doubts<'a> {
 
     /// Whether nothing is known of how the cluster is now.
     fn is_missing(&self, cluster: &Name) -> bool {
-        match self.stated.get(cluster) {
-            Some(doubt) => doubt.lack == Lack::Missing,
-            None => self.outdated.contains_key(cluster),
-        }
+        // What is known in part of an older input says nothing of how it is now either.
+        self.outdated.contains_key(cluster) || self.stated.get(cluster).is_some_and(|doubt| doubt.lack == Lack::Missing)
     }
 
     /// The meta data of an output with the newest versions of what is doubtful; `None` if it has them.
@@ -283,6 +281,13 @@ mod tests {
             frozen.kept.values().all(|kept| kept.reason.contains("version 8") && kept.reason.contains("version 9"))
         );
         assert_eq!(freeze(&expected, &behind, &own).in_force, expected, "as often as it comes");
+        // That it does not know all of the older input either makes nothing better.
+        let mut partly = behind.clone();
+        let doubt = ClusterDoubt { lack: Lack::Incomplete, reason: "half".to_owned() };
+        partly.set_meta(SnapshotMeta { doubts: [("a".into(), doubt)].into(), ..behind.meta().clone() });
+        let frozen = freeze(&expected, &partly, &own);
+        let number = |snapshot: &Snapshot, number: u8| snapshot.get(object(number, 0, &BTreeSet::new()).key()).cloned();
+        assert_eq!(number(&frozen.in_force, 2), number(&expected, 2), "it has less");
         // It has heard of it, and nothing else has changed.
         let current = made_from(&[(2, 2, &[0, 1]), (3, 1, &[1]), (5, 0, &[])], &[("a", 9), ("b", 6)]);
         assert_eq!(freeze(&expected, &current, &own), Frozen { in_force: current, kept: BTreeMap::new() });
