@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::deletions::DeletionFiles;
 use crate::discovery::Input;
 use crate::held_output::HeldOutputFile;
-use crate::in_force::InForce;
+use crate::in_force::{FollowRule, InForce};
 use crate::input_version::{InputVersionFile, microseconds};
 use crate::link::Link;
 use crate::output::{Hold, Outputs};
@@ -62,6 +62,8 @@ pub struct Surroundings {
     pub stop: CancellationToken,
     /// Decides what is left to chance.
     pub seed: u64,
+    /// How what is in force follows outputs.
+    pub follow: FollowRule,
 }
 
 /// An agent without its edges, which are sockets, certificates, and the folder that it watches.
@@ -93,7 +95,7 @@ impl Core {
     /// Goes on from what is in the state folder: pushes what the cluster holds, pulls and applies.
     pub async fn run<C: Cluster>(self, settings: &Settings, cluster: Arc<C>, client: Arc<Client>, dial: Arc<dyn Dial>) {
         let Self { status, surroundings, acknowledged } = self;
-        let Surroundings { clock, tasks, metrics, readiness, stop, seed } = surroundings;
+        let Surroundings { clock, tasks, metrics, readiness, stop, seed, follow } = surroundings;
         let name = Name::from(&settings.cluster);
         let (inputs, inputs_of) = watch::channel(None);
         let changed_at = Arc::new(Mutex::new(Instant::now()));
@@ -118,7 +120,7 @@ impl Core {
         let applier = Outputs {
             cluster,
             file,
-            in_force: tokio::sync::Mutex::new(in_force),
+            in_force: tokio::sync::Mutex::new(in_force.with_rule(follow)),
             brake: settings.delete_brake.clone(),
             hold: Hold::load(&deletions, &clock).await,
             clock: clock.clone(),

@@ -13,6 +13,22 @@ use meshrelay_snapshot::{Frozen, Name, Snapshot, freeze, is_doubtful};
 use crate::held_output::HeldOutputFile;
 use crate::status::FrozenStatus;
 
+/// How what is in force follows an output: see [`freeze`], which it is by default.
+#[derive(Clone, Copy)]
+pub struct FollowRule(pub fn(before: &Snapshot, output: &Snapshot, own: &Name) -> Frozen);
+
+impl Default for FollowRule {
+    fn default() -> Self {
+        Self(freeze)
+    }
+}
+
+impl std::fmt::Debug for FollowRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FollowRule")
+    }
+}
+
 /// What is in force, here and on disk.
 pub(crate) struct InForce {
     /// There while what is in force is not the last output.
@@ -21,6 +37,7 @@ pub(crate) struct InForce {
     snapshot: Option<Arc<Snapshot>>,
     /// Whether it is all that the cluster has of us. There can be more: what was to be deleted and was not.
     is_all: bool,
+    rule: FollowRule,
 }
 
 impl InForce {
@@ -35,7 +52,13 @@ impl InForce {
                 None
             }
         };
-        Self { file, snapshot, is_all: false }
+        Self { file, snapshot, is_all: false, rule: FollowRule::default() }
+    }
+
+    /// Follows outputs by another rule.
+    #[must_use]
+    pub(crate) fn with_rule(self, rule: FollowRule) -> Self {
+        Self { rule, ..self }
     }
 
     /// What is in force after an output, on disk before anything of it is applied. An error says why that is not known:
@@ -51,7 +74,7 @@ impl InForce {
             self.snapshot = Some(Arc::new(all));
         }
         let before = self.snapshot.take().unwrap_or_default();
-        let frozen = freeze(&before, wanted, cluster.name());
+        let frozen = (self.rule.0)(&before, wanted, cluster.name());
         self.snapshot = Some(Arc::new(frozen.in_force.clone()));
         Ok(frozen)
     }

@@ -28,6 +28,7 @@ mod takeover;
 pub use self::core::{Core, Dial, Surroundings};
 pub use brake::DeleteBrake;
 pub use error::AgentError;
+pub use in_force::FollowRule;
 pub use metrics::Metrics;
 pub use run::Agent;
 pub use server_addresses::{AddressError, ServerAddresses};

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::certificate::Certificate;
 use crate::connector::{Connector, Dialer};
 use crate::core::{Core, Surroundings};
+use crate::in_force::FollowRule;
 use crate::{AgentError, AgentStatus, Metrics, Settings};
 
 /// A running agent.
@@ -84,6 +85,7 @@ impl Agent {
                 readiness: readiness.clone(),
                 stop: stop.clone(),
                 seed: rand::rng().random(),
+                follow: FollowRule::default(),
             },
         );
         let status_of = core.status();

@@ -71,8 +71,12 @@ impl Cluster for SimulatedCluster {
 
     async fn apply(&self, desired: &Snapshot, mode: ApplyMode) -> ApplyOutcome {
         let mut outcome = ApplyOutcome::default();
-        let objects = desired.iter().map(|object| (object.key(), content(object)));
-        self.context.oracle.lock().wanted(&self.name, &desired.meta().basis, objects);
+        {
+            let applied = self.applied.lock();
+            let is_as_before = |object: &Object| applied.get(object.key()).is_some_and(|is| is.hash() == object.hash());
+            let objects = desired.iter().map(|object| (object.key(), content(object), !is_as_before(object)));
+            self.context.oracle.lock().wanted(&self.name, desired.meta(), objects);
+        }
         for object in desired.sorted() {
             let key = object.key();
             let before = self.applied.lock().get(key).cloned();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meshrelay_snapshot::{Name, ObjectKey};
+use meshrelay_snapshot::{Lack, Name, ObjectKey, SnapshotMeta};
 
 use crate::fleet::{CLUSTERS, Code, MANAGEMENT, complete, is_registered};
 use crate::picture::{Codes, Content, picture};
@@ -54,13 +54,15 @@ impl Oracle {
         self.management.entry(versions.clone()).or_insert_with(|| states[MANAGEMENT]);
     }
 
-    /// An output is put in force that was made from inputs of these versions and wants these objects.
+    /// This is put in force, each object with whether it is new or another one: then it was made without the clusters that were
+    /// missing, and otherwise it may have been kept.
     pub(crate) fn wanted<'a>(
         &mut self,
         cluster: &Name,
-        versions: &BTreeMap<Name, u64>,
-        objects: impl Iterator<Item = (&'a ObjectKey, Arc<Content>)>,
+        meta: &SnapshotMeta,
+        objects: impl Iterator<Item = (&'a ObjectKey, Arc<Content>, bool)>,
     ) {
+        let versions = &meta.basis;
         let mut basis: Basis = versions
             .iter()
             .filter_map(|(name, version)| Some((name.clone(), *self.versions.get(&(name.clone(), *version))?)))
@@ -68,13 +70,15 @@ impl Oracle {
         if let Some(state) = self.management.get(versions) {
             basis.insert(MANAGEMENT.into(), *state);
         }
+        let is_missing = |name: &Name| meta.doubts.get(name).is_some_and(|doubt| doubt.lack == Lack::Missing);
+        basis.retain(|name, _| !is_missing(name));
         let basis = Arc::new(basis);
         let confirmed = self.confirmed.entry(cluster.clone()).or_default();
-        for (key, content) in objects {
+        for (key, content, is_another) in objects {
             let confirmed = confirmed.entry(key.clone()).or_default();
             for entry in std::iter::once(None).chain(content.entries.iter().cloned().map(Some)) {
                 let newest = confirmed.entry(entry).or_default();
-                *newest = newer(newest, &basis);
+                *newest = if is_another { Arc::clone(&basis) } else { newer(newest, &basis) };
             }
         }
     }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use meshrelay_agent::DeleteBrake;
 use meshrelay_agent::deletions::DeletionFiles;
+use meshrelay_agent::{DeleteBrake, FollowRule};
 use meshrelay_cluster::ClusterView;
 use meshrelay_pki::TlsMode;
 use meshrelay_process::machine::{Clock, Tasks};
@@ -99,6 +99,7 @@ pub(crate) struct Setup {
     pub(crate) scope: SafeModeScope,
     pub(crate) takeover_window: u64,
     pub(crate) brake: DeleteBrake,
+    pub(crate) follow: FollowRule,
 }
 
 pub(crate) struct Server {
@@ -229,6 +230,7 @@ impl Agent {
             tasks: tasks.clone(),
             stop: stop.clone(),
             seed: context.below(u64::MAX),
+            follow: setup.follow,
             ..meshrelay_agent::Surroundings::default()
         };
         let core = meshrelay_agent::Core::new(&settings, surroundings);

@@ -1,7 +1,11 @@
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
+
+use meshrelay_agent::FollowRule;
+use meshrelay_snapshot::{Frozen, SnapshotMeta, freeze};
 
 use crate::trace::Context;
 use crate::world::World;
@@ -19,6 +23,32 @@ pub(crate) enum Defect {
     NobodyIsWaitedFor,
     /// An input does not say what could not be read.
     DoubtsUnstated,
+    /// Agents believe outputs that were made from older inputs than what they have in force.
+    BasisIgnored,
+}
+
+impl Defect {
+    /// How agents follow outputs.
+    pub(crate) fn rule(self) -> FollowRule {
+        match self {
+            Self::DoubtsUnstated => FollowRule::default(),
+            Self::OldBehaviour | Self::NobodyIsWaitedFor => FollowRule(|_, output, _| {
+                let mut in_force = output.clone();
+                in_force.set_meta(SnapshotMeta {
+                    doubt: None,
+                    doubts: BTreeMap::new(),
+                    completeness: BTreeMap::new(),
+                    ..output.meta().clone()
+                });
+                Frozen { in_force, ..Frozen::default() }
+            }),
+            Self::BasisIgnored => FollowRule(|before, output, own| {
+                let mut before = before.clone();
+                before.set_meta(SnapshotMeta { basis: BTreeMap::new(), ..before.meta().clone() });
+                freeze(&before, output, own)
+            }),
+        }
+    }
 }
 
 /// How often a run came into situations that matter.
@@ -239,6 +269,11 @@ fn the_simulation_finds_that_nobody_waits_for_inputs() {
 #[test]
 fn the_simulation_finds_inputs_that_do_not_say_what_they_lack() {
     found(Defect::DoubtsUnstated, 100);
+}
+
+#[test]
+fn the_simulation_finds_agents_that_believe_whoever_is_behind() {
+    found(Defect::BasisIgnored, 1_000);
 }
 
 /// Some seed shows the loss that a defect leads to.

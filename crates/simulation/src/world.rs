@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meshrelay_agent::DeleteBrake;
+use meshrelay_agent::{DeleteBrake, FollowRule};
 use meshrelay_cluster::ClusterView;
 use meshrelay_server::SafeModeScope;
 use meshrelay_store::SnapshotStore;
@@ -60,6 +60,7 @@ impl World {
                 min_objects: context.pick(&[10, 4]).unwrap(),
                 ..DeleteBrake::default()
             },
+            follow: defect.map_or_else(FollowRule::default, Defect::rule),
         };
         note!(context, "{topology:?} {setup:?}, a store: {store}");
         let view = |cluster: &str, code: Code| {
