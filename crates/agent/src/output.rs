@@ -17,7 +17,7 @@ use crate::held_output::HeldOutputFile;
 use crate::in_force::{self, InForce};
 use crate::metrics::{OfCluster, Reason};
 use crate::retry::Retry;
-use crate::status::{FrozenStatus, HeldStatus};
+use crate::status::{FrozenStatus, HeldStatus, WaitingStatus};
 use crate::takeover::Takeover;
 use crate::{AgentError, AgentStatus, DeleteBrake, Metrics};
 
@@ -180,18 +180,35 @@ impl<C: Cluster> Outputs<C> {
 
     /// Nothing of an output is applied as long as the cluster cannot be read: nobody knows what it would take away.
     fn put_off(&self, held: &Held, error: &ApplyError) -> ApplyReport {
-        let what_to_do = "it goes on by itself once the cluster can be read";
         let reason = format!("what is in force is not known: {error}");
-        self.retry.lock().attempted(&[], true, Instant::now());
-        tracing::warn!(version = held.version(), %error, what_to_do, "an output is not applied yet");
+        let what_to_do = "it goes on by itself once the cluster can be read".to_owned();
         let message = format!("{reason}; {what_to_do}");
-        self.readiness.note("cluster", Some(message.clone()));
+        let before = self.status.borrow().waiting.clone();
+        if before.as_ref().is_none_or(|before| before.reason != reason) {
+            tracing::warn!(version = held.version(), reason, what_to_do, "an output is not applied yet");
+        }
+        self.show_waiting(Some(WaitingStatus {
+            reason,
+            since: before.map_or_else(|| self.clock.now(), |before| before.since),
+            what_to_do,
+        }));
+        self.retry.lock().attempted(&[], true, Instant::now());
         let waiting = |object: &Arc<Object>| ObjectResult {
             key: object.key().clone(),
             outcome: Outcome::Held,
             message: message.clone(),
         };
-        ApplyReport::new(held.version(), held.digest(), 0, held.visible().sorted().into_iter().map(waiting).collect())
+        let results = held.visible().sorted().into_iter().map(waiting).collect();
+        ApplyReport::new(held.version(), held.digest(), 0, results)
+    }
+
+    /// Shows why nothing of an output is applied.
+    fn show_waiting(&self, waiting: Option<WaitingStatus>) {
+        let note = waiting.as_ref().map(|waiting| format!("{}; {}", waiting.reason, waiting.what_to_do));
+        self.readiness.note("cluster", note);
+        if self.status.borrow().waiting != waiting {
+            self.status.send_modify(|status| status.waiting = waiting);
+        }
     }
 
     /// Shows what is kept as not everything is known.
@@ -264,7 +281,7 @@ impl<C: Cluster> Applier for Outputs<C> {
             Ok(followed) => followed,
             Err(error) => return self.put_off(&held, &error),
         };
-        self.readiness.note("cluster", None);
+        self.show_waiting(None);
         let snapshot = &frozen.in_force;
         let plan = self.plan(snapshot).await;
         if let Some(Some(held)) = &plan.braked {

@@ -134,11 +134,12 @@ async fn nothing_is_applied_or_believed_before_the_cluster_can_be_read() {
     assert_eq!((report.applied, report.results[0].outcome), (0, Outcome::Held));
     assert!(report.results[0].message.contains("it is away"), "{report:?}");
     assert_eq!(cluster.has(), ["a"]);
+    assert!(outputs.status.borrow().waiting.is_some());
     assert!(outputs.file.load().unwrap().is_none(), "the next process would take it for what is in force");
     cluster.is_readable.store(true, Ordering::Relaxed);
     tokio::time::timeout(HOUR, outputs.due()).await.expect("it is applied again");
     assert!(outputs.apply(output(1, &["b"], certain())).await.results.is_empty());
-    assert_eq!(cluster.has(), ["b"]);
+    assert_eq!((cluster.has(), outputs.status.borrow().waiting.clone()), (vec!["b".to_owned()], None));
     tokio::time::timeout(HOUR, outputs.due()).await.expect_err("all is done");
 }
 
