@@ -269,6 +269,31 @@ impl<C: Cluster> Outputs<C> {
             });
         });
     }
+
+    /// What the server is told, object by object.
+    fn report(&self, held: &Held, frozen: &Frozen, outcome: &ApplyOutcome) -> ApplyReport {
+        let shown = self.status.borrow();
+        let failed = outcome.failed.iter().map(|failure| ObjectResult {
+            key: failure.key.clone(),
+            outcome: Outcome::Failed,
+            message: failure.error.to_string(),
+        });
+        let held_because =
+            shown.held.as_ref().map_or_else(String::new, |held| format!("{}; {}", held.reason, held.what_to_do));
+        let kept = outcome.held.iter().map(|key| ObjectResult {
+            key: key.clone(),
+            outcome: Outcome::Held,
+            message: held_because.clone(),
+        });
+        let frozen_results = frozen.kept.iter().map(|(key, kept)| {
+            let what_to_do = kept.because.as_ref().and_then(|cluster| Some(&shown.frozen.get(cluster)?.what_to_do));
+            let message = what_to_do.map_or_else(|| kept.reason.clone(), |what| format!("{}; {what}", kept.reason));
+            ObjectResult { key: key.clone(), outcome: Outcome::Held, message }
+        });
+        let results: Vec<_> = failed.chain(kept).chain(frozen_results).collect();
+        let applied = (outcome.applied.len() + outcome.unchanged).saturating_sub(frozen.kept.len()) as u64;
+        ApplyReport::new(held.version(), held.digest(), applied, results)
+    }
 }
 
 impl<C: Cluster> Applier for Outputs<C> {
@@ -295,25 +320,6 @@ impl<C: Cluster> Applier for Outputs<C> {
         self.metrics.pull_time.observe(started.elapsed().as_secs_f64());
         self.metrics.output_objects.set(i64::try_from(output.len()).unwrap_or(i64::MAX));
         self.metrics.write_failures.inc_by(outcome.failed.len() as u64);
-        let failed = outcome.failed.iter().map(|failure| ObjectResult {
-            key: failure.key.clone(),
-            outcome: Outcome::Failed,
-            message: failure.error.to_string(),
-        });
-        let shown = self.status.borrow().clone();
-        let held_because =
-            shown.held.as_ref().map_or_else(String::new, |held| format!("{}; {}", held.reason, held.what_to_do));
-        let kept = outcome.held.iter().map(|key| ObjectResult {
-            key: key.clone(),
-            outcome: Outcome::Held,
-            message: held_because.clone(),
-        });
-        let frozen_results = frozen.kept.iter().map(|(key, kept)| {
-            let what_to_do = kept.because.as_ref().and_then(|cluster| Some(&shown.frozen.get(cluster)?.what_to_do));
-            let message = what_to_do.map_or_else(|| kept.reason.clone(), |what| format!("{}; {what}", kept.reason));
-            ObjectResult { key: key.clone(), outcome: Outcome::Held, message }
-        });
-        let results: Vec<_> = failed.chain(kept).chain(frozen_results).collect();
         for failure in self.retry.lock().attempted(&outcome.failed, !is_kept || plan.is_unread, Instant::now()) {
             let expected = matches!(failure.error, ApplyError::NotOurs { .. });
             tracing::warn!(object = %failure.key, error = %failure.error, expected, "an object was not applied");
@@ -337,8 +343,7 @@ impl<C: Cluster> Applier for Outputs<C> {
             status.output_objects = output.len();
             status.failed_objects = outcome.failed.len();
         });
-        let applied = (outcome.applied.len() + outcome.unchanged).saturating_sub(frozen.kept.len()) as u64;
-        ApplyReport::new(held.version(), held.digest(), applied, results)
+        self.report(&held, &frozen, &outcome)
     }
 
     /// When somebody has approved what is held, a server that took over is believed, or it is time to try again what failed.
