@@ -155,6 +155,30 @@ fn who_says_something_to_others_only_has_no_part_in_what_is_said_to_a_workspace(
     assert_eq!(unexplained(&translator, &fleet, &complete, &Away::Whole(vec!["c1"])), None);
 }
 
+/// The base has an ExternalService of c1, for which clients of all clusters leave the mesh by their gateways.
+#[test]
+fn what_is_said_to_those_only_who_leave_the_mesh_depends_on_what_they_leave_it_for() {
+    let mut fleet = larger();
+    let services = json!([{"namespace": "gateways", "name": "x"}]);
+    let ports = json!([{"number": 80, "protocol": "HTTP"}]);
+    let behind = json!({"hosts": ["gateway.mesh"], "services": services, "ports": ports});
+    let policy = json!({"applyToDestinations": [{"kind": "VIRTUAL_DESTINATION"}],
+        "config": {"simple": "RANDOM", "healthyPanicThreshold": 3}});
+    let traffic_control = "trafficcontrol.policy.gloo.solo.io/v2";
+    for object in [
+        object("networking.gloo.solo.io/v2", "VirtualDestination", "a", "x", behind),
+        object(traffic_control, "LoadBalancerPolicy", "a", "x", policy),
+    ] {
+        apply(&mut fleet, &Edit::Put("c2", object));
+    }
+    let mut translator = Translator::new(Options::default());
+    let complete = translator.translate(&forwards(&fleet)).outputs;
+    let is_of_gateway = |object: &&Arc<Object>| object.key().name.starts_with("clusters-x-gateways");
+    let mut filters = complete["c2"].iter().filter(is_of_gateway).peekable();
+    assert!(filters.peek().is_some() && filters.all(|filter| depends(filter, "c2", "c1")));
+    assert_eq!(unexplained(&translator, &fleet, &complete, &Away::Whole(vec!["c1"])), None);
+}
+
 /// The same few fleets each time; `PROPTEST_CASES` asks for so many others.
 fn config() -> ProptestConfig {
     let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());

@@ -308,7 +308,8 @@ impl Gathered<'_> {
                 let ports = of(&workspace);
                 let rules = self.rules(&service, &host);
                 rules.within = Some(cluster.clone());
-                let taken = taken(Some(&workspace));
+                // Without the way out nothing would be said there at all.
+                let taken = together(exits.taken.iter().chain([&taken(Some(&workspace))]));
                 rules.seen.push(Seen { viewer, ports, is_special: false, exits: Shared::new(exits), taken });
             }
             for ((name, context), wanted) in wanted {
