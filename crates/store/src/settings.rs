@@ -156,10 +156,13 @@ impl Default for ConnectionSettings {
 impl RedisSettings {
     /// The addresses, each as host and port.
     pub(crate) fn addresses(&self) -> Result<Vec<(String, u16)>, StoreError> {
-        let wrong = |found: &str| StoreError::Settings {
-            setting: "address",
-            problem: format!("expected HOST:PORT, or several of them with commas in between, found {found:?}"),
-        };
+        let expected = "expected HOST:PORT, or several of them with commas in between, found";
+        let wrong = |found: &str| StoreError::Settings { setting: "address", problem: format!("{expected} {found}") };
+        if self.address.contains('@') {
+            // Not shown: it goes into logs, and may be a password.
+            return Err(wrong("a log-in in it, which auth.usernameFile and auth.passwordFile are for"));
+        }
+        let wrong = |found: &str| wrong(&format!("{found:?}"));
         self.address.split(',').map(str::trim).map(|text| host_and_port(text).ok_or_else(|| wrong(text))).collect()
     }
 
@@ -248,6 +251,15 @@ mod tests {
         );
         for wrong in ["", "a,", ":1", "a:b", "a:1:2", "redis://a:1", "[::1", "[::1]2", "a b:1", "a:70000"] {
             assert_eq!(addresses(wrong).unwrap_err().code(), "MR0912", "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_log_in_within_an_address_is_refused_and_not_repeated() {
+        for address in ["redis://us:pa@a:1", "us:pa@a:1", "b:1,us:p,a@a:1"] {
+            let settings = RedisSettings { address: address.to_owned(), ..RedisSettings::default() };
+            let error = settings.check().unwrap_err().to_string();
+            assert!(error.contains("passwordFile") && !error.contains("us:p"), "{error}");
         }
     }
 
