@@ -136,6 +136,14 @@ quotes! {
         CHANGES: Metric = "meshrelay_agent_server_changes_total";
         ISSUED: Log = "the server issued a client certificate";
     }
+    server_is_behind {
+        KEPT: Log = "what depends on a cluster is kept as it was … the server knows version … of the input of cluster cluster3";
+        KEPT_OBJECTS: Metric = "meshrelay_agent_frozen_objects{cluster=\"cluster3\"}";
+        STAYS: Readyz = "objects are kept as they were: the server knows version … of the input of cluster cluster3";
+        KEPT_NO_MORE: Log = "nothing is kept on account of the cluster any more";
+        NOT_YET: Log = "an output is not applied yet … what is in force is not known";
+        NOT_KNOWN: Readyz = "what is in force is not known: … it goes on by itself once the cluster can be read";
+    }
     everything_restarts {
         WAITS: Log = "translation waits for the inputs of warm clusters … cluster3";
         FROZEN: Meshctl = "translation is frozen until the inputs of cluster3 are there";
