@@ -103,7 +103,7 @@ struct DeleteBrakeArguments {
     /// Hold deletions of an output that would take too much, until they are approved [default: true]
     #[arg(long = "delete-brake", value_name = "BOOL")]
     enabled: Option<bool>,
-    /// Largest share of the cluster's generated objects that an output may delete unapproved, percent [default: 30]
+    /// Largest share of the cluster's generated objects that outputs may delete unapproved within five minutes, percent [default: 30]
     #[arg(long = "delete-brake-max-percent", value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     max_percent: Option<u8>,
     /// Fewer deletions than these need no approval [default: 10]

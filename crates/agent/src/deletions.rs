@@ -11,9 +11,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::AgentError;
+use crate::brake::Recent;
 
 const HELD_FILE: &str = "deletions-held.json";
 const APPROVAL_FILE: &str = "deletions-approved.json";
+const RECENT_FILE: &str = "deletions-recent.json";
 
 /// Deletions that the delete brake holds. They stay on disk until they are done or no longer wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +62,7 @@ impl Approval {
     }
 }
 
-/// The two files of one agent.
+/// The files of one agent about deletions.
 #[derive(Clone, Debug)]
 pub struct DeletionFiles {
     folder: PathBuf,
@@ -107,6 +109,15 @@ impl DeletionFiles {
 
     pub(crate) fn keep_held(&self, held: Option<&HeldDeletions>) -> Result<(), AgentError> {
         self.write(HELD_FILE, held)
+    }
+
+    /// What was deleted of late, as the delete brake counts it.
+    pub(crate) fn recent(&self) -> Result<Recent, AgentError> {
+        Ok(self.read(RECENT_FILE)?.unwrap_or_default())
+    }
+
+    pub(crate) fn keep_recent(&self, recent: &Recent) -> Result<(), AgentError> {
+        self.write(RECENT_FILE, Some(recent).filter(|recent| recent.len() > 0))
     }
 
     /// Removes an approval that was carried out, unless another one has taken its place.

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::brake::{self, Recent};
 use crate::deletions::{Approval, DeletionFiles, HeldDeletions};
 use crate::held_output::HeldOutputFile;
 use crate::in_force::{self, InForce};
@@ -46,6 +47,8 @@ pub(crate) struct Outputs<C> {
 pub(crate) struct Hold {
     /// What the brake holds, as on disk.
     held: watch::Sender<Option<HeldDeletions>>,
+    /// What was deleted of late, as on disk.
+    recent: Mutex<Recent>,
     /// The approval that was looked at last, so that one that does not help is not tried again and again.
     tried: Mutex<Option<Approval>>,
     /// The last output was applied while the server that made it was in doubt.
@@ -61,7 +64,12 @@ impl Hold {
             let (since, objects) = (clock.now(), Default::default());
             Some(HeldDeletions { since, present: 0, output: ContentHash::default(), objects })
         });
-        Self { held: watch::Sender::new(held), tried: Mutex::default(), in_doubt: AtomicBool::new(false) }
+        let recent = blocking(files, DeletionFiles::recent).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "it is not known what was deleted of late, so the delete brake begins to count anew");
+            Recent::default()
+        });
+        let held = watch::Sender::new(held);
+        Self { held, recent: Mutex::new(recent), tried: Mutex::default(), in_doubt: AtomicBool::new(false) }
     }
 }
 
@@ -100,12 +108,18 @@ impl<C: Cluster> Outputs<C> {
             }),
         };
         *self.hold.tried.lock() = approval.clone();
-        let verdict =
-            self.brake.judge(before.as_ref(), approval.as_ref(), &surplus, snapshot.digest(), self.clock.now());
+        let recent = self.hold.recent.lock().clone().unwanted(|key| snapshot.get(key).is_some());
+        let (digest, now) = (snapshot.digest(), self.clock.now());
+        let verdict = self.brake.judge(before.as_ref(), approval.as_ref(), &recent, &surplus, digest, now);
+        self.count(&verdict.recent).await;
         let reason = verdict.held.as_ref().map_or_else(String::new, |held| {
+            let gone = match verdict.recent.len() {
+                0 => String::new(),
+                gone => format!(" after {gone} within {} minutes", brake::WINDOW.as_mins()),
+            };
             format!(
-                "the delete brake holds {} deletions: expected an output to take at most {} % of the {} objects that \
-                 the cluster has from us (MR0705)",
+                "the delete brake holds {} deletions{gone}: expected outputs to take at most {} % of the {} objects \
+                 that the cluster has from us (MR0705)",
                 held.objects.len(),
                 self.brake.max_percent,
                 held.present
@@ -127,6 +141,18 @@ impl<C: Cluster> Outputs<C> {
         let kept = held.clone();
         if let Err(error) = blocking(&self.deletions, move |files| files.keep_held(Some(&kept))).await {
             tracing::error!(%error, "what is held could not be kept for the next start");
+        }
+    }
+
+    /// Puts what is going to be deleted on disk, so that an agent that dies meanwhile counts it.
+    async fn count(&self, recent: &Recent) {
+        if *self.hold.recent.lock() == *recent {
+            return;
+        }
+        *self.hold.recent.lock() = recent.clone();
+        let kept = recent.clone();
+        if let Err(error) = blocking(&self.deletions, move |files| files.keep_recent(&kept)).await {
+            tracing::error!(%error, "what is deleted could not be kept for the next start");
         }
     }
 

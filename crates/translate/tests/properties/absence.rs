@@ -179,6 +179,31 @@ fn what_is_said_to_those_only_who_leave_the_mesh_depends_on_what_they_leave_it_f
     assert_eq!(unexplained(&translator, &fleet, &complete, &Away::Whole(vec!["c1"])), None);
 }
 
+/// What a VirtualDestination says about a Service is said in the name of the Service if anybody has a policy for that.
+#[test]
+fn what_is_said_in_the_name_of_a_service_depends_on_who_else_has_a_policy_for_it() {
+    let mut fleet = larger();
+    let open = json!([{"workspaces": [{"name": "*"}]}]);
+    let sharing = json!({"importFrom": open, "exportTo": open});
+    let policy = |targets: Value| json!({"applyToDestinations": targets, "config": {"tcp": {"maxConnections": 2}}});
+    let (admin, resilience) = ("admin.gloo.solo.io/v2", "resilience.policy.gloo.solo.io/v2");
+    let of_hosts = policy(json!([{"kind": "VIRTUAL_DESTINATION"}]));
+    for (cluster, object) in [
+        ("c1", object(admin, "WorkspaceSettings", "a", "x", sharing.clone())),
+        ("mgmt", object(admin, "WorkspaceSettings", "b", "x", sharing)),
+        ("c2", object(resilience, "ConnectionPolicy", "b", "x", policy(json!([])))),
+        ("c1", object(resilience, "ConnectionPolicy", "a", "x", of_hosts)),
+    ] {
+        apply(&mut fleet, &Edit::Put(cluster, object));
+    }
+    let mut translator = Translator::new(Options::default());
+    let complete = translator.translate(&forwards(&fleet)).outputs;
+    let is_of_service = |object: &&Arc<Object>| object.key().name.starts_with("y-a-svc-c1");
+    let mut rules = complete["c1"].iter().filter(is_of_service).peekable();
+    assert!(rules.peek().is_some() && rules.all(|rule| depends(rule, "c1", "c2")));
+    assert_eq!(unexplained(&translator, &fleet, &complete, &Away::Whole(vec!["c2"])), None);
+}
+
 /// The same few fleets each time; `PROPTEST_CASES` asks for so many others.
 fn config() -> ProptestConfig {
     let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());

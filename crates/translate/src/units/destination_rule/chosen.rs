@@ -42,10 +42,12 @@ impl Chosen {
         self.special.get(workspace).unwrap_or(&self.base)
     }
 
-    /// What told what holds in the namespaces of a workspace, or for all who have none of their own.
+    /// What told that any policy holds, and which do in the namespaces of a workspace, or for all who have none of their own.
     pub(super) fn taken(&self, workspace: Option<&Name>) -> Taken {
         let special = workspace.and_then(|workspace| self.of_special.get(workspace));
-        together([&self.of_base].into_iter().chain(special))
+        // If the owner has none, there are any because of others; one of these is enough.
+        let any = || self.of_special.values().next().filter(|_| self.base.is_empty());
+        together([&self.of_base].into_iter().chain(special.or_else(any)))
     }
 
     pub(super) fn is_special(&self, workspace: &Name) -> bool {
