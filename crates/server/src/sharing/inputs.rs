@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use meshrelay_relay::Held;
 use meshrelay_snapshot::Name;
 use meshrelay_store::{DocumentWritten, Head, Role, SnapshotId, SnapshotStore, StoreError, Stored, Written};
