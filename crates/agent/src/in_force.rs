@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use meshrelay_cluster::Cluster;
+use meshrelay_cluster::{ApplyError, ApplyOutcome, Cluster};
 use meshrelay_process::machine;
 use meshrelay_relay::Held;
 use meshrelay_snapshot::{Frozen, Name, Snapshot, freeze, is_doubtful};
@@ -37,6 +37,8 @@ pub(crate) struct InForce {
     snapshot: Option<Arc<Snapshot>>,
     /// Whether it is all that the cluster has of us. There can be more: what was to be deleted and was not.
     is_all: bool,
+    /// Whether the cluster was looked at. What is on disk may be lost, or older: the disk was full.
+    was_read: bool,
     rule: FollowRule,
 }
 
@@ -52,7 +54,7 @@ impl InForce {
                 None
             }
         };
-        Self { file, snapshot, is_all: false, rule: FollowRule::default() }
+        Self { file, snapshot, is_all: false, was_read: false, rule: FollowRule::default() }
     }
 
     /// Follows outputs by another rule.
@@ -61,17 +63,22 @@ impl InForce {
         Self { rule, ..self }
     }
 
-    /// What is in force after an output, on disk before anything of it is applied. An error says why that is not known:
-    /// then nothing may be deleted.
-    pub(crate) async fn follow(&mut self, output: &Held, cluster: &impl Cluster) -> Result<Frozen, String> {
+    /// What is in force after an output. An error says why the cluster, which is looked at first, cannot be read: then nothing
+    /// may be applied.
+    pub(crate) async fn follow(&mut self, output: &Held, cluster: &impl Cluster) -> Result<Frozen, ApplyError> {
         let wanted = output.visible();
-        if !self.is_all && is_doubtful(&self.snapshot.clone().unwrap_or_default(), wanted) {
-            let mut all = Snapshot::clone(&cluster.current().await.map_err(|error| error.to_string())?);
-            if let Some(known) = &self.snapshot {
-                known.iter().for_each(|object| drop(all.insert(Arc::clone(object))));
-                all.set_meta(known.meta().clone());
+        let known = self.snapshot.clone().unwrap_or_default();
+        if !self.was_read || (!self.is_all && is_doubtful(&known, wanted)) {
+            let mut all = cluster.current().await?;
+            let mut meta = known.meta().clone();
+            for (name, recorded) in &all.meta().basis {
+                let newest = meta.basis.entry(name.clone()).or_insert(*recorded);
+                *newest = (*newest).max(*recorded);
             }
+            known.iter().for_each(|object| drop(all.insert(Arc::clone(object))));
+            all.set_meta(meta);
             self.snapshot = Some(Arc::new(all));
+            self.was_read = true;
         }
         let before = self.snapshot.take().unwrap_or_default();
         let frozen = (self.rule.0)(&before, wanted, cluster.name());
@@ -79,9 +86,9 @@ impl InForce {
         Ok(frozen)
     }
 
-    /// It was applied, and whether all deletions were carried out.
-    pub(crate) fn applied(&mut self, is_all: bool) {
-        self.is_all = is_all;
+    /// It was applied.
+    pub(crate) fn applied(&mut self, outcome: &ApplyOutcome) {
+        self.is_all = outcome.held.is_empty() && outcome.failed.is_empty();
     }
 
     /// Keeps it on disk. Before the output itself: an agent that dies in between repeats the step from either.

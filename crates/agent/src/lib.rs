@@ -33,4 +33,4 @@ pub use metrics::Metrics;
 pub use run::Agent;
 pub use server_addresses::{AddressError, ServerAddresses};
 pub use settings::Settings;
-pub use status::{AgentStatus, FrozenStatus, HeldStatus};
+pub use status::{AgentStatus, FrozenStatus, HeldStatus, WaitingStatus};

@@ -7,7 +7,7 @@ use meshrelay_process::machine::{self, Clock};
 use meshrelay_process::readiness::Readiness;
 use meshrelay_relay::grpc::Applier;
 use meshrelay_relay::{ApplyReport, Held, ObjectResult, Outcome};
-use meshrelay_snapshot::{ContentHash, Frozen, Snapshot};
+use meshrelay_snapshot::{ContentHash, Frozen, Object, Snapshot};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use crate::held_output::HeldOutputFile;
 use crate::in_force::{self, InForce};
 use crate::metrics::{OfCluster, Reason};
 use crate::retry::Retry;
-use crate::status::{FrozenStatus, HeldStatus};
+use crate::status::{FrozenStatus, HeldStatus, WaitingStatus};
 use crate::takeover::Takeover;
 use crate::{AgentError, AgentStatus, DeleteBrake, Metrics};
 
@@ -156,10 +156,10 @@ impl<C: Cluster> Outputs<C> {
     }
 
     /// What is in force from now on, on disk together with the output, before anything of it is applied: an agent that dies
-    /// in between goes on from here and never back behind it. Also tells whether all of that was done.
-    async fn follow(&self, held: &Held) -> (Result<Frozen, String>, bool) {
+    /// in between goes on from here and never back behind it. Also tells whether all of that could be kept.
+    async fn follow(&self, held: &Held) -> Result<(Frozen, bool), ApplyError> {
         let mut in_force = self.in_force.lock().await;
-        let frozen = in_force.follow(held, &*self.cluster).await;
+        let frozen = in_force.follow(held, &*self.cluster).await?;
         let kept = match in_force.keep(held).await {
             Ok(()) => {
                 let (file, output) = (self.file.clone(), held.clone());
@@ -169,14 +169,46 @@ impl<C: Cluster> Outputs<C> {
             Err(error) => Err(error),
         };
         let done = match kept {
-            Ok(()) if frozen.is_ok() => in_force.forget(held).await,
-            kept => kept,
+            Ok(()) => in_force.forget(held).await,
+            Err(error) => Err(error),
         };
         if let Err(error) = &done {
             tracing::error!(%error, "the output could not be kept for the next start; it is applied all the same");
         }
-        let all = done.is_ok() && frozen.is_ok();
-        (frozen, all)
+        Ok((frozen, done.is_ok()))
+    }
+
+    /// Nothing of an output is applied as long as the cluster cannot be read: nobody knows what it would take away.
+    fn put_off(&self, held: &Held, error: &ApplyError) -> ApplyReport {
+        let reason = format!("what is in force is not known: {error}");
+        let what_to_do = "it goes on by itself once the cluster can be read".to_owned();
+        let message = format!("{reason}; {what_to_do}");
+        let before = self.status.borrow().waiting.clone();
+        if before.as_ref().is_none_or(|before| before.reason != reason) {
+            tracing::warn!(version = held.version(), reason, what_to_do, "an output is not applied yet");
+        }
+        self.show_waiting(Some(WaitingStatus {
+            reason,
+            since: before.map_or_else(|| self.clock.now(), |before| before.since),
+            what_to_do,
+        }));
+        self.retry.lock().attempted(&[], true, Instant::now());
+        let waiting = |object: &Arc<Object>| ObjectResult {
+            key: object.key().clone(),
+            outcome: Outcome::Held,
+            message: message.clone(),
+        };
+        let results = held.visible().sorted().into_iter().map(waiting).collect();
+        ApplyReport::new(held.version(), held.digest(), 0, results)
+    }
+
+    /// Shows why nothing of an output is applied.
+    fn show_waiting(&self, waiting: Option<WaitingStatus>) {
+        let note = waiting.as_ref().map(|waiting| format!("{}; {}", waiting.reason, waiting.what_to_do));
+        self.readiness.note("cluster", note);
+        if self.status.borrow().waiting != waiting {
+            self.status.send_modify(|status| status.waiting = waiting);
+        }
     }
 
     /// Shows what is kept as not everything is known.
@@ -237,43 +269,15 @@ impl<C: Cluster> Outputs<C> {
             });
         });
     }
-}
 
-impl<C: Cluster> Applier for Outputs<C> {
-    async fn apply(&self, held: Held) -> ApplyReport {
-        let started = Instant::now();
-        let output = held.visible();
-        // Whatever holds deletions now may be something else.
-        self.hold.in_doubt.store(false, Ordering::Relaxed);
-        let (frozen, is_kept) = self.follow(&held).await;
-        let (frozen, plan) = match frozen {
-            Ok(frozen) => {
-                let plan = self.plan(&frozen.in_force).await;
-                (frozen, plan)
-            }
-            Err(reason) => {
-                let plan = Plan { mode: ApplyMode::AddOnly, reason, braked: None, is_unread: true };
-                (Frozen { in_force: Snapshot::clone(output), ..Frozen::default() }, plan)
-            }
-        };
-        let snapshot = &frozen.in_force;
-        if let Some(Some(held)) = &plan.braked {
-            self.hold(held, &plan.reason).await;
-        }
-        let outcome = self.cluster.apply(snapshot, plan.mode.clone()).await;
-        self.in_force.lock().await.applied(outcome.held.is_empty());
-        self.settle(&plan, &outcome).await;
-        self.show(&plan, &outcome);
-        self.show_frozen(&frozen);
-        self.metrics.pull_time.observe(started.elapsed().as_secs_f64());
-        self.metrics.output_objects.set(i64::try_from(output.len()).unwrap_or(i64::MAX));
-        self.metrics.write_failures.inc_by(outcome.failed.len() as u64);
+    /// What the server is told, object by object.
+    fn report(&self, held: &Held, frozen: &Frozen, outcome: &ApplyOutcome) -> ApplyReport {
+        let shown = self.status.borrow();
         let failed = outcome.failed.iter().map(|failure| ObjectResult {
             key: failure.key.clone(),
             outcome: Outcome::Failed,
             message: failure.error.to_string(),
         });
-        let shown = self.status.borrow().clone();
         let held_because =
             shown.held.as_ref().map_or_else(String::new, |held| format!("{}; {}", held.reason, held.what_to_do));
         let kept = outcome.held.iter().map(|key| ObjectResult {
@@ -287,6 +291,35 @@ impl<C: Cluster> Applier for Outputs<C> {
             ObjectResult { key: key.clone(), outcome: Outcome::Held, message }
         });
         let results: Vec<_> = failed.chain(kept).chain(frozen_results).collect();
+        let applied = (outcome.applied.len() + outcome.unchanged).saturating_sub(frozen.kept.len()) as u64;
+        ApplyReport::new(held.version(), held.digest(), applied, results)
+    }
+}
+
+impl<C: Cluster> Applier for Outputs<C> {
+    async fn apply(&self, held: Held) -> ApplyReport {
+        let started = Instant::now();
+        let output = held.visible();
+        // Whatever holds deletions now may be something else.
+        self.hold.in_doubt.store(false, Ordering::Relaxed);
+        let (frozen, is_kept) = match self.follow(&held).await {
+            Ok(followed) => followed,
+            Err(error) => return self.put_off(&held, &error),
+        };
+        self.show_waiting(None);
+        let snapshot = &frozen.in_force;
+        let plan = self.plan(snapshot).await;
+        if let Some(Some(held)) = &plan.braked {
+            self.hold(held, &plan.reason).await;
+        }
+        let outcome = self.cluster.apply(snapshot, plan.mode.clone()).await;
+        self.in_force.lock().await.applied(&outcome);
+        self.settle(&plan, &outcome).await;
+        self.show(&plan, &outcome);
+        self.show_frozen(&frozen);
+        self.metrics.pull_time.observe(started.elapsed().as_secs_f64());
+        self.metrics.output_objects.set(i64::try_from(output.len()).unwrap_or(i64::MAX));
+        self.metrics.write_failures.inc_by(outcome.failed.len() as u64);
         for failure in self.retry.lock().attempted(&outcome.failed, !is_kept || plan.is_unread, Instant::now()) {
             let expected = matches!(failure.error, ApplyError::NotOurs { .. });
             tracing::warn!(object = %failure.key, error = %failure.error, expected, "an object was not applied");
@@ -310,8 +343,7 @@ impl<C: Cluster> Applier for Outputs<C> {
             status.output_objects = output.len();
             status.failed_objects = outcome.failed.len();
         });
-        let applied = (outcome.applied.len() + outcome.unchanged).saturating_sub(frozen.kept.len()) as u64;
-        ApplyReport::new(held.version(), held.digest(), applied, results)
+        self.report(&held, &frozen, &outcome)
     }
 
     /// When somebody has approved what is held, a server that took over is believed, or it is time to try again what failed.
@@ -366,106 +398,4 @@ async fn blocking<T: Send + 'static>(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use jiff::{SignedDuration, Timestamp};
-    use meshrelay_cluster::{ClusterView, Surplus};
-    use meshrelay_snapshot::{Name, Object, SnapshotMeta};
-    use serde_json::json;
-
-    use super::*;
-
-    /// A cluster that has one object of ours which nobody wants.
-    struct Fake {
-        name: Name,
-        is_readable: AtomicBool,
-    }
-
-    impl Cluster for Fake {
-        fn name(&self) -> &Name {
-            &self.name
-        }
-
-        fn watch(&self) -> watch::Receiver<Arc<ClusterView>> {
-            watch::channel(Arc::default()).1
-        }
-
-        async fn apply(&self, _: &Snapshot, mode: ApplyMode) -> ApplyOutcome {
-            let key = object().key().clone();
-            let (held, deleted) = if mode.allows(&key) { (vec![], vec![key]) } else { (vec![key], vec![]) };
-            ApplyOutcome { held, deleted, ..ApplyOutcome::default() }
-        }
-
-        async fn surplus(&self, _: &Snapshot) -> Result<Surplus, ApplyError> {
-            if self.is_readable.load(Ordering::Relaxed) {
-                return Ok(Surplus { present: 1, objects: [object().key().clone()].into() });
-            }
-            Err(ApplyError::Unreadable { place: "the cluster".to_owned(), reason: "it is away".to_owned() })
-        }
-
-        async fn current(&self) -> Result<Snapshot, ApplyError> {
-            Ok([Arc::new(object())].into_iter().collect())
-        }
-    }
-
-    fn object() -> Object {
-        let value = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "n"}});
-        Object::from_value(&value).unwrap()
-    }
-
-    fn output(version: u64, doubt: Option<&str>) -> Held {
-        let mut output = Snapshot::new();
-        output.set_meta(SnapshotMeta { doubt: doubt.map(str::to_owned), ..SnapshotMeta::default() });
-        Held::restored(Arc::new(output), version)
-    }
-
-    async fn outputs(folder: &Path) -> Outputs<Fake> {
-        let (name, start) = (Name::from("one"), Instant::now());
-        let clock = Clock::new(move || Timestamp::UNIX_EPOCH + SignedDuration::try_from(start.elapsed()).unwrap());
-        let deletions = DeletionFiles::new(folder, name.clone());
-        Outputs {
-            cluster: Arc::new(Fake { name: name.clone(), is_readable: AtomicBool::new(true) }),
-            hold: Hold::load(&deletions, &clock).await,
-            file: HeldOutputFile::new(folder, name.clone()),
-            in_force: tokio::sync::Mutex::new(InForce::load(folder, &name, None)),
-            brake: DeleteBrake::default(),
-            deletions,
-            metrics: Metrics::default(),
-            status: Arc::new(watch::Sender::new(AgentStatus::default())),
-            readiness: Readiness::new(),
-            takeover: Arc::new(Takeover::open(folder, Duration::from_secs(60)).with_clock(clock.clone())),
-            retry: Mutex::default(),
-            clock,
-        }
-    }
-
-    const HOUR: Duration = Duration::from_secs(3_600);
-
-    #[tokio::test(start_paused = true)]
-    async fn an_output_that_is_in_doubt_is_not_applied_again_because_a_server_is_believed_by_now() {
-        let folder = tempfile::tempdir().unwrap();
-        let outputs = outputs(folder.path()).await;
-        outputs.takeover.served_by("a:1");
-        assert_eq!(outputs.apply(output(1, None)).await.results.len(), 1);
-        tokio::time::timeout(HOUR, outputs.due()).await.expect("the first is applied again");
-        outputs.takeover.served_by("b:1");
-        outputs.apply(output(1, None)).await;
-        outputs.apply(output(2, Some("a file cannot be read"))).await;
-        tokio::time::sleep(HOUR).await;
-        tokio::time::timeout(HOUR, outputs.due()).await.expect_err("nothing would come of it");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_held_as_the_cluster_could_not_be_read_goes_when_it_can() {
-        let folder = tempfile::tempdir().unwrap();
-        let outputs = outputs(folder.path()).await;
-        outputs.cluster.is_readable.store(false, Ordering::Relaxed);
-        assert_eq!(outputs.apply(output(1, None)).await.results[0].outcome, Outcome::Held);
-        outputs.cluster.is_readable.store(true, Ordering::Relaxed);
-        tokio::time::timeout(HOUR, outputs.due()).await.expect("it is applied again");
-        assert!(outputs.apply(output(1, None)).await.results.is_empty());
-        tokio::time::timeout(HOUR, outputs.due()).await.expect_err("all is done");
-    }
-}
+mod tests;

@@ -32,12 +32,26 @@ pub struct AgentStatus {
     pub output_objects: usize,
     /// How many of them could not be written.
     pub failed_objects: usize,
+    /// Why nothing of the newest output is applied yet; `None` if it is applied.
+    pub waiting: Option<WaitingStatus>,
     /// Deletions that are not carried out; `None` if there are none.
     pub held: Option<HeldStatus>,
     /// What is kept as it was because not all of a cluster is known, by the name of that cluster.
     pub frozen: BTreeMap<Name, FrozenStatus>,
     /// Problems in the cluster's manifests, as text.
     pub problems: Vec<String>,
+}
+
+/// An output that is not applied, because it is not known what is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingStatus {
+    /// Why that is not known.
+    pub reason: String,
+    /// Since when, as far as this process knows.
+    pub since: Timestamp,
+    /// What a person can do about it.
+    pub what_to_do: String,
 }
 
 /// Deletions that are not carried out.

@@ -120,7 +120,8 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// Makes the cluster hold the desired objects, with our ownership labels on each. Only objects that bear these
     /// labels are ever overwritten or deleted. Can be stopped and repeated at any time: every object is either as
-    /// it was or as desired.
+    /// it was or as desired. The versions of inputs that the desired objects were made from are on record in the cluster
+    /// before any of them is written; when they cannot be recorded, nothing is done.
     fn apply(&self, desired: &Snapshot, mode: ApplyMode) -> impl Future<Output = ApplyOutcome> + Send;
 
     /// What [`Cluster::apply`] would find of ours, and beside what is desired.
@@ -129,7 +130,8 @@ pub trait Cluster: Send + Sync + 'static {
     /// When some of it cannot be read: then nothing would be deleted.
     fn surplus(&self, desired: &Snapshot) -> impl Future<Output = Result<Surplus, ApplyError>> + Send;
 
-    /// What is applied, as [`Cluster::apply`] was given it: for an agent that starts again.
+    /// What is applied, as [`Cluster::apply`] was given it, with the versions of inputs that are on record: for an agent
+    /// that starts again. Of the meta data there is nothing else.
     ///
     /// # Errors
     /// When some of it cannot be read: then nothing is known about what is absent.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshrelay_cluster::{ApplyMode, Cluster, ClusterView, DirectoryCluster, DirectoryOptions, output_folder};
-use meshrelay_snapshot::{Object, Snapshot};
+use meshrelay_snapshot::{Object, Snapshot, SnapshotMeta};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -179,4 +179,35 @@ async fn another_process_goes_on_where_the_last_one_stopped() {
     assert_eq!((outcome.applied.len(), outcome.deleted.len()), (1, 1));
     assert_eq!(second.current().await.unwrap(), desired(&[("a", 1)]));
     assert_eq!(second.name(), "one");
+}
+
+#[tokio::test]
+async fn the_versions_that_objects_were_made_from_are_on_record_before_the_first_of_them() {
+    let fleet = tempfile::tempdir().unwrap();
+    let made_from = |objects: &[(&str, u32)], version: u64| {
+        let mut wanted = desired(objects);
+        wanted.set_meta(SnapshotMeta { basis: [("east".into(), version)].into(), ..SnapshotMeta::default() });
+        wanted
+    };
+    let first = open(fleet.path()).await;
+    first.apply(&made_from(&[("a", 1)], 4), ApplyMode::Complete).await;
+    drop(first);
+    let second = open(fleet.path()).await;
+    assert_eq!(second.current().await.unwrap(), made_from(&[("a", 1)], 4));
+    // No versions, no objects: whoever reads the folder would take them for older than they are.
+    let record = output_folder(fleet.path(), "one").join(".meshrelay-in-force");
+    fs::remove_file(&record).unwrap();
+    fs::create_dir(&record).unwrap();
+    let outcome = second.apply(&made_from(&[("b", 1)], 5), ApplyMode::Complete).await;
+    assert_eq!((outcome.applied.len(), outcome.deleted.len(), outcome.failed.len()), (0, 0, 1));
+    assert!(outcome.failed[0].error.to_string().contains(".meshrelay-in-force"), "{outcome:?}");
+    second.current().await.unwrap_err();
+    fs::remove_dir(&record).unwrap();
+    let outcome = second.apply(&made_from(&[("b", 1)], 5), ApplyMode::Complete).await;
+    assert_eq!((outcome.applied.len(), outcome.deleted.len(), outcome.failed.len()), (1, 1, 0));
+    assert_eq!(second.current().await.unwrap(), made_from(&[("b", 1)], 5));
+    // A damaged record is no record that there is nothing.
+    fs::write(&record, "cluster: [").unwrap();
+    let error = second.current().await.unwrap_err().to_string();
+    assert!(error.contains(".meshrelay-in-force") && error.contains("delete it"), "{error}");
 }

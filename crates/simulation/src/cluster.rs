@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshrelay_cluster::{ApplyError, ApplyFailure, ApplyMode, ApplyOutcome, Cluster, ClusterView, Surplus};
-use meshrelay_snapshot::{Name, Object, ObjectKey, Snapshot};
+use meshrelay_snapshot::{Name, Object, ObjectKey, Snapshot, SnapshotMeta};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -17,6 +17,8 @@ pub(crate) struct SimulatedCluster {
     context: Arc<Context>,
     pub(crate) views: watch::Sender<Arc<ClusterView>>,
     applied: Mutex<BTreeMap<ObjectKey, Arc<Object>>>,
+    /// The versions on record.
+    basis: Mutex<BTreeMap<Name, u64>>,
     /// The API server refuses to list.
     pub(crate) is_unreadable: Mutex<bool>,
 }
@@ -28,6 +30,7 @@ impl SimulatedCluster {
             context: Arc::clone(context),
             views: watch::Sender::new(view),
             applied: Mutex::default(),
+            basis: Mutex::default(),
             is_unreadable: Mutex::default(),
         }
     }
@@ -51,6 +54,15 @@ impl SimulatedCluster {
         }
     }
 
+    async fn record(&self, basis: &BTreeMap<Name, u64>) -> Result<(), ApplyError> {
+        if *self.basis.lock() != *basis {
+            self.pause().await;
+            self.readable()?;
+            basis.clone_into(&mut self.basis.lock());
+        }
+        Ok(())
+    }
+
     fn judge(&self, key: &ObjectKey, before: &Object, after: Option<&Object>) {
         let (before, after) = (content(before), after.map(content));
         let judged = self.context.oracle.lock().lost(&self.name, key, &before, after.as_deref());
@@ -71,6 +83,12 @@ impl Cluster for SimulatedCluster {
 
     async fn apply(&self, desired: &Snapshot, mode: ApplyMode) -> ApplyOutcome {
         let mut outcome = ApplyOutcome::default();
+        let recorded = self.record(&desired.meta().basis).await;
+        if let Err(error) = recorded {
+            let failed = |object: &Arc<Object>| ApplyFailure { key: object.key().clone(), error: error.clone() };
+            outcome.failed.extend(desired.sorted().into_iter().map(failed));
+            return outcome;
+        }
         {
             let applied = self.applied.lock();
             let is_as_before = |object: &Object| applied.get(object.key()).is_some_and(|is| is.hash() == object.hash());
@@ -124,6 +142,8 @@ impl Cluster for SimulatedCluster {
     async fn current(&self) -> Result<Snapshot, ApplyError> {
         self.pause().await;
         self.readable()?;
-        Ok(self.applied.lock().values().cloned().collect())
+        let mut snapshot: Snapshot = self.applied.lock().values().cloned().collect();
+        snapshot.set_meta(SnapshotMeta { basis: self.basis.lock().clone(), ..SnapshotMeta::default() });
+        Ok(snapshot)
     }
 }

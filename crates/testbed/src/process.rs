@@ -1,3 +1,4 @@
+use std::fmt::Display;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -34,13 +35,17 @@ impl Process {
         self.lines.lock().len()
     }
 
+    /// The first line from `mark` on that is `what` is waited for, once there is one.
+    pub fn line_so(&self, mark: usize, what: impl Display, is: impl Fn(&str) -> bool) -> String {
+        wait_for(format_args!("a line of {} with {what}", self.name), || {
+            let lines = self.lines.lock();
+            lines.iter().skip(mark).find(|line| is(line)).cloned().ok_or_else(|| "none".to_owned())
+        })
+    }
+
     /// The first line from `mark` on that contains all of `parts`, once there is one.
     pub fn line_since(&self, mark: usize, parts: &[&str]) -> String {
-        wait_for(format_args!("a line of {} with {parts:?}", self.name), || {
-            let lines = self.lines.lock();
-            let found = lines.iter().skip(mark).find(|line| parts.iter().all(|part| line.contains(part)));
-            found.cloned().ok_or_else(|| "none".to_owned())
-        })
+        self.line_so(mark, format_args!("{parts:?}"), |line| parts.iter().all(|part| line.contains(part)))
     }
 
     /// The first line that contains all of `parts`, once there is one.

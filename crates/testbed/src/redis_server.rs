@@ -17,7 +17,7 @@ fn program() -> PathBuf {
     if let Some(path) = std::env::var_os("REDIS_SERVER") {
         return path.into();
     }
-    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/redis/bin/redis-server");
+    let ours = tool("redis/bin/redis-server");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).map(|directory| directory.join("redis-server")).chain([ours]);
     places.into_iter().find(|place| place.is_file()).unwrap_or_else(|| {
@@ -28,6 +28,11 @@ fn program() -> PathBuf {
     })
 }
 
+/// A program that `cargo xtask setup` installs.
+fn tool(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools").join(path)
+}
+
 /// A port of the loopback that nobody uses now.
 pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
@@ -36,6 +41,7 @@ pub fn free_port() -> u16 {
 /// A real Redis on a free port of the loopback, which ends with the value that stands for it.
 #[derive(Debug)]
 pub struct Redis {
+    program: PathBuf,
     child: Child,
     /// Where it listens.
     pub port: u16,
@@ -47,6 +53,12 @@ impl Redis {
     /// A server that saves nothing, with more arguments; `PORT` in them is its port, `DIR` its folder.
     pub fn start(arguments: &[&str]) -> Self {
         Self::start_with(arguments, |_, _| {})
+    }
+
+    /// A Valkey, which is to behave as Redis does; `None` where none is installed.
+    pub fn valkey() -> Option<Self> {
+        let program = tool("valkey/bin/valkey-server");
+        program.is_file().then(|| Self::start_program(&program, &[], |_, _| {}))
     }
 
     /// A Sentinel that watches the master at that port, with that password.
@@ -64,17 +76,21 @@ impl Redis {
 
     /// With a folder that `prepare` gets ready, given port and folder.
     pub fn start_with(arguments: &[&str], prepare: impl Fn(u16, &Path)) -> Self {
+        Self::start_program(&program(), arguments, prepare)
+    }
+
+    fn start_program(program: &Path, arguments: &[&str], prepare: impl Fn(u16, &Path)) -> Self {
         let given = arguments.iter().map(|&argument| argument.to_owned()).collect::<Vec<_>>();
         for _ in 0..ATTEMPTS {
             let (port, directory) = (free_port(), TempDir::new().unwrap());
             prepare(port, directory.path());
-            let child = spawn(port, directory.path(), &given);
-            let mut server = Self { child, port, directory, arguments: given.clone() };
+            let child = spawn(program, port, directory.path(), &given);
+            let mut server = Self { program: program.to_owned(), child, port, directory, arguments: given.clone() };
             if server.answers() {
                 return server;
             }
         }
-        panic!("no redis-server came up with {given:?}");
+        panic!("no {} came up with {given:?}", program.display());
     }
 
     /// Host and port.
@@ -102,7 +118,7 @@ impl Redis {
     pub fn restart(&mut self) {
         let end = Instant::now() + DEADLINE;
         loop {
-            self.child = spawn(self.port, self.directory.path(), &self.arguments);
+            self.child = spawn(&self.program, self.port, self.directory.path(), &self.arguments);
             if self.answers() {
                 return;
             }
@@ -206,10 +222,10 @@ impl Drop for Redis {
     }
 }
 
-fn spawn(port: u16, directory: &Path, arguments: &[String]) -> Child {
+fn spawn(program: &Path, port: u16, directory: &Path, arguments: &[String]) -> Child {
     let fill =
         |argument: &String| argument.replace("PORT", &port.to_string()).replace("DIR", &directory.to_string_lossy());
-    let mut command = Command::new(program());
+    let mut command = Command::new(program);
     let given: Vec<_> = arguments.iter().map(fill).collect();
     // A Sentinel has all of it in its file, which has to come first.
     if !arguments.iter().any(|argument| argument == "--sentinel") {
@@ -222,5 +238,5 @@ fn spawn(port: u16, directory: &Path, arguments: &[String]) -> Child {
         command.args(["--dir", &directory.to_string(), "--logfile", &format!("{directory}/log")]);
     }
     let command = command.args(given).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().unwrap_or_else(|error| panic!("cannot run {}: {error}", program().display()))
+    command.spawn().unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()))
 }

@@ -1,8 +1,9 @@
 use std::fs;
 
-use meshrelay_testbed::{Proxy, wait_for};
+use meshrelay_testbed::Proxy;
 
 use crate::plane::Plane;
+use crate::quotes::agent_disconnects::*;
 
 /// Bytes of a push that pass before the line stops: less than the push has.
 const HALF: i64 = 300_000;
@@ -39,8 +40,8 @@ fn an_agent_is_killed_and_what_it_sent_last_goes_on_counting() {
     let mut plane = Plane::start(2, &[]);
     plane.kill_agent("cluster3");
     let server = plane.server(plane.home("cluster3"));
-    server.process.line(&["agent disconnected", "cluster3"]);
-    server.endpoints.wait_for_metric("relay_push_clients_connected{cluster=\"cluster3\"}", |n| n == 0.0);
+    DISCONNECTED.said_by(&server.process);
+    CONNECTED.is(|n| n == 0.0, server.endpoints);
     assert_eq!(server.endpoints.health("/readyz").0, 200, "nobody waits for it");
     plane.edit(80, 60);
     // Replicas that come and go meanwhile have it from Redis.
@@ -101,13 +102,10 @@ fn a_connection_that_is_half_open_is_found_out_on_both_sides() {
     proxy.silence();
     plane.edit(80, 60);
     let server = plane.server(home);
-    server.endpoints.wait_for_metric("relay_push_clients_connected{cluster=\"cluster3\"}", |n| n == 0.0);
-    plane.agents["cluster3"].process.line(&["the stream to the server ended"]);
+    CONNECTED.is(|n| n == 0.0, server.endpoints);
+    ENDED.said_by(&plane.agents["cluster3"].process);
     plane.edit(60, 45);
     proxy.open();
-    wait_for("the agent to be back", || {
-        let connected = server.endpoints.metric("relay_push_clients_connected{cluster=\"cluster3\"}");
-        if connected == Some(1.0) { Ok(()) } else { Err(format!("{connected:?}")) }
-    });
+    CONNECTED.is(|n| n == 1.0, server.endpoints);
     plane.settles();
 }

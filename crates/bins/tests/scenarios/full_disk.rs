@@ -1,6 +1,7 @@
 use meshrelay_testbed::SURVIVES_FULL_DISK;
 
 use crate::plane::Plane;
+use crate::quotes::full_disk::*;
 
 /// A host outside of all clusters, which changes nothing that is there.
 fn external_service() -> String {
@@ -23,7 +24,7 @@ fn the_disk_of_a_server_is_full() {
     let config = plane.fleet.read("cluster2/shared.yaml");
     let further = config.replace("ratings", "further").replace("app: further", "app: ratings");
     plane.fleet.write("cluster2/further.yaml", &further);
-    plane.server(home).process.line(&["cannot keep the state of translation; the outputs are not published yet"]);
+    NOT_PUBLISHED.said_by(&plane.server(home).process);
     plane.server(home).process.limit_files(None);
     plane.settles();
 }
@@ -38,11 +39,9 @@ fn the_disk_of_an_agent_is_full() {
     plane.wait_until_connected("cluster2", None);
     // What it cannot write it does not apply, and does not lose either.
     plane.fleet.write("cluster2/further.yaml", &external_service());
-    plane.agents["cluster2"].process.line(&["an object was not applied", "MR0421"]);
-    plane.agents["cluster2"]
-        .process
-        .line(&["the output could not be kept for the next start; it is applied all the same"]);
-    assert!(plane.agents["cluster2"].endpoints.metric("object_write_fails_total").is_some_and(|n| n > 0.0));
+    NOT_APPLIED.said_by(&plane.agents["cluster2"].process);
+    NOT_KEPT.said_by(&plane.agents["cluster2"].process);
+    FAILURES.is(|n| n > 0.0, plane.agents["cluster2"].endpoints);
     plane.edit(80, 60);
     plane.agents["cluster2"].process.limit_files(None);
     // It tries again by itself: no output comes that would make it.

@@ -13,6 +13,7 @@ mod redis_refuses;
 mod redis_unavailable;
 mod replica_unavailable;
 mod secrets;
+mod server_is_behind;
 mod upgrade;
 mod watcher;
 

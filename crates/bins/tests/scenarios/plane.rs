@@ -5,9 +5,16 @@ use std::net::SocketAddr;
 use meshrelay_testbed::{Agent, Fleet, Redis, Server, Watcher, copy, wait_for};
 
 use crate::PROGRAMS;
+use crate::quotes::Log;
 
 /// The clusters of a plane with workloads.
 pub(crate) const CLUSTERS: [&str; 3] = ["cluster1", "cluster2", "cluster3"];
+
+/// One more: two of them can be missing while two need each other.
+pub(crate) const FOUR_CLUSTERS: [&str; 4] = ["cluster1", "cluster2", "cluster3", "cluster4"];
+
+/// Arguments of agents: a server that takes over is believed soon.
+const AGENT_OPTIONS: [&str; 2] = ["--takeover-window", "2"];
 
 /// What a server knows of the fleet beside its certificates and tokens.
 const MEMORY: [&str; 3] = ["warm-clusters.json", "allocations.json", "last-accepted.json"];
@@ -18,6 +25,7 @@ const EDITED: &str = "virtualservice-routetable-reviews";
 /// Replicas of the management server with one Redis, and the agents of clusters that depend on each other.
 pub(crate) struct Plane {
     watcher: Option<Watcher>,
+    pub(crate) clusters: &'static [&'static str],
     pub(crate) agents: BTreeMap<&'static str, Agent>,
     /// By number; none while a replica is down.
     pub(crate) servers: Vec<Option<Server>>,
@@ -31,23 +39,35 @@ pub(crate) struct Plane {
 impl Plane {
     /// Some replicas with further arguments; each agent prefers another one. From now on everything is watched.
     pub(crate) fn start(replicas: usize, options: &[&str]) -> Self {
-        Self::start_with(replicas, options, Redis::start(&[]))
+        Self::of(&CLUSTERS, replicas, options)
+    }
+
+    /// With these clusters.
+    pub(crate) fn of(clusters: &'static [&'static str], replicas: usize, options: &[&str]) -> Self {
+        Self::start_so(clusters, replicas, options, &AGENT_OPTIONS, Redis::start(&[]))
     }
 
     /// With a Redis that is set up otherwise.
     pub(crate) fn start_with(replicas: usize, options: &[&str], redis: Redis) -> Self {
-        Self::start_so(replicas, options, &["--takeover-window", "2"], redis)
+        Self::start_so(&CLUSTERS, replicas, options, &AGENT_OPTIONS, redis)
     }
 
     /// With arguments for agents.
-    pub(crate) fn start_so(replicas: usize, options: &[&str], agent_options: &[&str], redis: Redis) -> Self {
+    pub(crate) fn start_so(
+        clusters: &'static [&'static str],
+        replicas: usize,
+        options: &[&str],
+        agent_options: &[&str],
+        redis: Redis,
+    ) -> Self {
         let mut plane = Self {
             watcher: None,
+            clusters,
             agents: BTreeMap::new(),
             servers: Vec::new(),
             relays: Vec::new(),
             redis,
-            fleet: Fleet::wide(PROGRAMS, CLUSTERS.len() as u8),
+            fleet: Fleet::wide(PROGRAMS, clusters.len() as u8),
             options: options.iter().map(|&option| option.to_owned()).collect(),
             agent_options: agent_options.iter().map(|&option| option.to_owned()).collect(),
         };
@@ -61,7 +81,7 @@ impl Plane {
             plane.start_server(number);
         }
         copy(&plane.fleet.state("server0"), &plane.fleet.state("server"));
-        for cluster in CLUSTERS {
+        for cluster in clusters {
             plane.fleet.bootstrap(cluster);
             plane.start_agent(cluster);
         }
@@ -80,11 +100,11 @@ impl Plane {
     }
 
     /// Does something to Redis, until all replicas say this of it.
-    pub(crate) fn redis_until(&mut self, does: impl FnOnce(&mut Redis), said: &str) {
+    pub(crate) fn redis_until(&mut self, does: impl FnOnce(&mut Redis), said: Log) {
         let marks: Vec<usize> = self.running().map(|server| server.process.mark()).collect();
         does(&mut self.redis);
         for (server, mark) in self.running().zip(marks) {
-            server.process.line_since(mark, &[said]);
+            said.said_since(mark, &server.process, &[]);
         }
     }
 
@@ -130,7 +150,7 @@ impl Plane {
     /// The replicas in the order in which an agent prefers them.
     pub(crate) fn preferred(&self, cluster: &str) -> Vec<SocketAddr> {
         let mut relays = self.relays.clone();
-        let first = CLUSTERS.iter().position(|name| *name == cluster).unwrap();
+        let first = self.clusters.iter().position(|name| *name == cluster).unwrap();
         relays.rotate_left(first % self.relays.len());
         relays
     }
@@ -162,14 +182,6 @@ impl Plane {
     pub(crate) fn edit(&self, before: u32, percent: u32) {
         self.fleet.shift_traffic(before, percent);
         self.fleet.wait_for_shifted_traffic(percent);
-    }
-
-    /// Waits until `meshctl get clusters` says this of a replica.
-    pub(crate) fn wait_until_shown(&self, number: usize, told: &str) {
-        wait_for(format_args!("{told:?} of meshctl"), || {
-            let shown = PROGRAMS.meshctl(&["get", "clusters", "--server", &self.server(number).endpoints.url()]);
-            if shown.stdout.contains(told) { Ok(()) } else { Err(shown.stdout + &shown.stderr) }
-        });
     }
 
     /// Waits until a replica, or any of them, has the push of an agent.

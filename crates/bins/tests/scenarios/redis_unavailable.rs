@@ -1,11 +1,9 @@
 use meshrelay_testbed::{Redis, wait_for};
 
 use crate::plane::{CLUSTERS, Plane};
+use crate::quotes::redis_unavailable::*;
 
 const WINDOW: [&str; 2] = ["--safe-start-window", "2"];
-
-const AWAY: &str = "the snapshot store is away: translation goes on with what is in memory";
-const BACK: &str = "the snapshot store is back: writing what it lacks";
 
 /// Waits until Redis has the inputs of all clusters.
 fn wait_until_filled(redis: &Redis) {
@@ -33,7 +31,7 @@ fn redis_stays_away_and_even_a_replica_that_is_new_meanwhile_takes_nothing_away(
     let mut plane = Plane::start(2, &["--safe-start-window", "4"]);
     plane.redis_until(Redis::kill, AWAY);
     plane.edit(80, 60);
-    plane.wait_until_shown(0, "the snapshot store is away: redis at ");
+    SHOWN.shown_of(plane.server(0));
     assert_eq!(plane.server(0).endpoints.health("/readyz"), (200, "ready\n".to_owned()));
     // A replica that has nothing but what one agent sends it.
     plane.kill_server(1);
@@ -42,10 +40,9 @@ fn redis_stays_away_and_even_a_replica_that_is_new_meanwhile_takes_nothing_away(
     plane.kill_agent("cluster2");
     plane.start_agent_at("cluster2", &[plane.relays[1]]);
     plane.wait_until_connected("cluster2", Some(1));
-    let waits = "translation waits for a first look into the snapshot store";
-    plane.wait_until_shown(1, waits);
-    plane.server(1).process.line(&[waits]);
-    plane.server(1).process.line(&["what depends on a cluster that is not known completely is kept"]);
+    WAITS_SHOWN.shown_of(plane.server(1));
+    WAITS.said_by(&plane.server(1).process);
+    KEPT.said_by(&plane.server(1).process);
     plane.agents["cluster2"].endpoints.wait_for_metric("meshrelay_agent_pull_connected", |n| n == 1.0);
     plane.edit(60, 45);
     plane.redis_until(Redis::restart, BACK);
@@ -89,7 +86,7 @@ fn redis_comes_back_with_old_data_which_counts_for_nothing() {
         "it kept data"
     );
     for server in plane.running() {
-        server.process.line(&["the snapshot store is back"]);
+        BACK.said_by(&server.process);
     }
     plane.fleet.wait_until_converged();
     // Now what Redis has counts.

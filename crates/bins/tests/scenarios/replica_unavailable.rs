@@ -1,6 +1,7 @@
 use meshrelay_testbed::{Proxy, with_clock};
 
 use crate::plane::{CLUSTERS, Plane};
+use crate::quotes::replica_unavailable::*;
 
 #[test]
 fn a_replica_is_killed_and_its_agents_go_over() {
@@ -12,8 +13,8 @@ fn a_replica_is_killed_and_its_agents_go_over() {
             plane.wait_until_connected(cluster, None);
         }
         let agent = &plane.agents[CLUSTERS[number]];
-        agent.process.line(&["the stream to the server ended", "MR0240"]);
-        agent.endpoints.wait_for_metric("meshrelay_agent_server_changes_total", |n| n >= 1.0);
+        ENDED.said_by(&agent.process);
+        CHANGES.is(|n| n >= 1.0, agent.endpoints);
         plane.start_server(number);
         plane.server(number).endpoints.wait_until_ready();
     }
@@ -86,7 +87,7 @@ fn the_clocks_of_replicas_are_hours_apart() {
         }
         plane.edit(before, percent);
         for agent in plane.agents.values() {
-            agent.process.line(&["the server issued a client certificate"]);
+            ISSUED.said_by(&agent.process);
         }
         plane.start_server(1 - number);
         plane.server(1 - number).endpoints.wait_until_ready();

@@ -69,7 +69,7 @@ fn nobody_tells(tls_mode: &str) {
     );
     let all = ["--log-level", "trace", "--tls-mode", tls_mode];
     let options = [&["--settings", &settings][..], &all].concat();
-    let plane = Plane::start_so(2, &options, &all, Redis::start(&["--requirepass", PASSWORD]));
+    let plane = Plane::start_so(&CLUSTERS, 2, &options, &all, Redis::start(&["--requirepass", PASSWORD]));
     for cluster in CLUSTERS {
         for namespace in ["istio-gateways", "bookinfo-backends"] {
             plane.fleet.write(&format!("{cluster}/secrets-of-{namespace}.yaml"), &secrets(namespace));

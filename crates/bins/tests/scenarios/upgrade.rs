@@ -1,7 +1,5 @@
 use crate::plane::{CLUSTERS, Plane};
-
-/// What agents of a replica that is stopped are told.
-const STOPPING: &str = "the server is stopping";
+use crate::quotes::upgrade::*;
 
 /// Replaces each replica by a new process, one after the other, as a rollout does.
 fn replace_servers(plane: &mut Plane, with_memory: bool) {
@@ -9,7 +7,7 @@ fn replace_servers(plane: &mut Plane, with_memory: bool) {
         let mut old = plane.servers[number].take().unwrap();
         old.process.signal("TERM");
         assert!(old.process.ended().success());
-        old.process.line(&["\"message\":\"stopped\""]);
+        STOPPED.said_by(&old.process);
         if !with_memory {
             plane.forget(number);
         }
@@ -22,7 +20,7 @@ fn replace_servers(plane: &mut Plane, with_memory: bool) {
 fn servers_and_agents_are_replaced_one_after_the_other() {
     let mut plane = Plane::start(3, &[]);
     replace_servers(&mut plane, true);
-    plane.agents["cluster1"].process.line(&[STOPPING]);
+    STOPPING.said_by(&plane.agents["cluster1"].process);
     plane.edit(80, 60);
     for cluster in CLUSTERS {
         let mut old = plane.agents.remove(cluster).unwrap();

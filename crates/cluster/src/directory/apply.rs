@@ -2,10 +2,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use meshrelay_snapshot::{ContentHash, Name, Object, ObjectKey, Snapshot, to_yaml};
+use meshrelay_snapshot::{ContentHash, Name, Object, ObjectKey, Snapshot, SnapshotMeta, to_yaml};
 use serde_json::Value;
 
+use super::basis::BasisFile;
 use crate::contents::read_file;
 use crate::folder::{Stamp, notation};
 use crate::manifest::parse_manifest;
@@ -38,16 +40,23 @@ pub(super) struct Applier {
     cluster: Name,
     /// Our files by path below the folder; not known until the folder was read without an error.
     written: Option<BTreeMap<PathBuf, Written>>,
+    basis: BasisFile,
 }
 
 impl Applier {
     pub(super) fn new(folder: PathBuf, cluster: Name) -> Self {
-        Self { folder, cluster, written: None }
+        let basis = BasisFile::new(&folder, cluster.clone());
+        Self { folder, cluster, written: None, basis }
     }
 
     /// See [`crate::Cluster::apply`].
     pub(super) fn apply(&mut self, desired: &Snapshot, mode: ApplyMode) -> ApplyOutcome {
         let mut outcome = ApplyOutcome::default();
+        if let Err(error) = self.basis.keep(&desired.meta().basis) {
+            let failed = |object: &Arc<Object>| ApplyFailure { key: object.key().clone(), error: error.clone() };
+            outcome.failed.extend(desired.sorted().into_iter().map(failed));
+            return outcome;
+        }
         for step in self.plan(desired, &mode, &mut outcome) {
             let (key, applied) = match &step {
                 Step::Write { key, .. } => (key.clone(), true),
@@ -73,9 +82,12 @@ impl Applier {
 
     /// See [`crate::Cluster::current`].
     pub(super) fn current(&mut self) -> Result<Snapshot, ApplyError> {
+        let basis = self.basis.read()?;
         let (written, objects) = self.scan()?;
         self.written = Some(written);
-        Ok(objects.into_iter().map(Into::into).collect())
+        let mut snapshot: Snapshot = objects.into_iter().map(Into::into).collect();
+        snapshot.set_meta(SnapshotMeta { basis, ..SnapshotMeta::default() });
+        Ok(snapshot)
     }
 
     /// What is to be done, in the order of dependencies: writes first, then deletions the other way round.
@@ -297,8 +309,6 @@ fn write_new(path: &Path, text: &str, secret: bool) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::*;

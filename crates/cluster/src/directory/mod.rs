@@ -2,6 +2,7 @@
 //! applying by writing files.
 
 mod apply;
+mod basis;
 mod follow;
 mod hints;
 

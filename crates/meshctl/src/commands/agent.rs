@@ -45,6 +45,14 @@ fn page(status: &AgentStatus) -> String {
         "output",
         &format!("{} objects, {} not written, digest {digest}", status.output_objects, status.failed_objects),
     );
+    if let Some(waiting) = &status.waiting {
+        line(
+            "waiting",
+            &format!("nothing of the newest output is applied since {}", second(&waiting.since.to_string())),
+        );
+        line("", &waiting.reason);
+        line("", &waiting.what_to_do);
+    }
     match &status.held {
         None => line("held", "nothing"),
         Some(held) => {
@@ -68,7 +76,7 @@ fn page(status: &AgentStatus) -> String {
 
 #[cfg(test)]
 mod tests {
-    use meshrelay_agent::HeldStatus;
+    use meshrelay_agent::{HeldStatus, WaitingStatus};
 
     use super::*;
 
@@ -84,6 +92,19 @@ mod tests {
         let text = page(&AgentStatus { frozen: [("west".into(), frozen)].into(), ..AgentStatus::default() });
         let expected = "frozen      2 deletions and 1 changes since 1970-01-01T00:00:00Z\n            west is away\n            start it\n";
         assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn the_page_says_what_an_output_waits_for() {
+        let waiting = WaitingStatus {
+            reason: "a folder cannot be read".to_owned(),
+            since: jiff::Timestamp::UNIX_EPOCH,
+            what_to_do: "mend it".to_owned(),
+        };
+        let text = page(&AgentStatus { waiting: Some(waiting), ..AgentStatus::default() });
+        let expected = "waiting     nothing of the newest output is applied since 1970-01-01T00:00:00Z\n            \
+                        a folder cannot be read\n            mend it\n";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

@@ -91,11 +91,14 @@ pub(crate) fn endpoint_port(port: &ExternalServicePort, is_only: bool, endpoint:
     Some(endpoint.ports.iter().find(|found| found.name == wanted || is_only)?.number)
 }
 
-/// The name of a port in Istio's form; where the user gives none, or one twice, it follows from protocol and number.
+/// The name of a port in Istio's form; where the user gives none, or one that Istio would take for another port's, it
+/// follows from protocol and number.
 fn port_name(port: &ExternalServicePort, all: &[(&ExternalServicePort, &'static str)]) -> String {
-    let is_unique = all.iter().filter(|(other, _)| other.name == port.name).count() == 1;
-    let own = Some(&port.name).filter(|name| is_unique && !name.is_empty());
-    names::sanitize(&own.cloned().unwrap_or_else(|| format!("{}-{}", port.protocol, port.number)))
+    let derived = |port: &ExternalServicePort| names::sanitize(&format!("{}-{}", port.protocol, port.number));
+    let own = names::sanitize(&port.name);
+    let mut others = all.iter().map(|(other, _)| other).filter(|other| other.number != port.number);
+    let is_taken = others.any(|other| names::sanitize(&other.name) == own || derived(other) == own);
+    if own.is_empty() || is_taken { derived(port) } else { own }
 }
 
 fn is_wildcard(host: &str) -> bool {

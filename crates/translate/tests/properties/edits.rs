@@ -267,13 +267,18 @@ pub(crate) fn destination_policy() -> impl Strategy<Value = Value> {
 pub(crate) fn ways_out() -> impl Strategy<Value = Value> {
     let networking = "networking.gloo.solo.io/v2";
     // Hosts that are easily taken for each other.
-    let host = select(vec!["out.a-b.org", "out-a.b.org", "outside.org"]);
-    let external = (namespace(), name(), host, cluster()).prop_map(move |(namespace, name, host, cluster)| {
+    let hosts = select(vec![
+        json!(["out.a-b.org"]),
+        json!(["out-a.b.org"]),
+        json!(["out.a-b.org", "out-a.b.org"]),
+        json!(["outside.org"]),
+    ]);
+    let external = (namespace(), name(), hosts, cluster()).prop_map(move |(namespace, name, hosts, cluster)| {
         let gateways = json!([{"name": "base", "namespace": "gateways", "cluster": "c1"},
             {"name": "x", "namespace": "gateways", "cluster": cluster}]);
         let ports =
             json!([{"number": 80, "protocol": "HTTP", "egressGatewayRoutes": {"virtualGatewayRefs": gateways}}]);
-        object(networking, "ExternalService", namespace, name, json!({"hosts": [host], "ports": ports}))
+        object(networking, "ExternalService", namespace, name, json!({"hosts": hosts, "ports": ports}))
     });
     let behind = (namespace(), name()).prop_map(move |(namespace, name)| {
         let services = json!([{"namespace": "gateways", "name": "x"}]);

@@ -10,6 +10,7 @@ use super::{DestinationRules, Exits, Home, HostRules, Seen, Subsets, Tls};
 use crate::engine::Stage;
 use crate::fingerprint::Shared;
 use crate::model::{Model, Viewer};
+use crate::names;
 use crate::policies::destinations::{ByPort, DestinationPolicies, Idle, IdlePolicies};
 use crate::reads::{Taken, take_all, taking, together};
 use crate::report::{Code, Notes, Severity};
@@ -49,6 +50,7 @@ pub(crate) fn gather(surroundings: Surroundings<'_>, notes: &mut Notes) -> Vec<D
     let mut behind = gathered.mesh_hosts(&hosts, &chosen, &mut wanted);
     gathered.services(&hosts, &chosen, &mut behind, wanted, leaving(egress));
     gathered.external_services(external, &chosen, notes);
+    gathered.tell_apart(external);
     gathered.idle.say(notes);
     let rules = gathered.rules.into_iter();
     rules.map(|(parent, hosts)| DestinationRules { parent, hosts: hosts.into_values().collect() }).collect()
@@ -306,7 +308,8 @@ impl Gathered<'_> {
                 let ports = of(&workspace);
                 let rules = self.rules(&service, &host);
                 rules.within = Some(cluster.clone());
-                let taken = taken(Some(&workspace));
+                // Without the way out nothing would be said there at all.
+                let taken = together(exits.taken.iter().chain([&taken(Some(&workspace))]));
                 rules.seen.push(Seen { viewer, ports, is_special: false, exits: Shared::new(exits), taken });
             }
             for ((name, context), wanted) in wanted {
@@ -335,7 +338,8 @@ impl Gathered<'_> {
                     notes.say(&service.parent, Severity::Warning, Code::HostTaken, text);
                     continue;
                 }
-                for viewer in &service.viewers {
+                // One with nothing to say to a workspace has no part in what others say to it.
+                for viewer in service.viewers.iter().filter(|viewer| !chosen.of(&viewer.workspace).is_empty()) {
                     let place = (viewer.workspace.clone(), Name::from(&host));
                     by_host.entry(place).or_default().push((service, chosen));
                 }
@@ -348,8 +352,8 @@ impl Gathered<'_> {
             let viewer = first.viewers.iter().find(|viewer| viewer.workspace == workspace);
             let exits = self.no_exits.clone();
             let rules = self.rules(&first.parent, &host);
-            rules.sources.extend(services.iter().flat_map(|(service, _)| &service.sources).cloned());
-            rules.sources.extend(services.iter().map(|(service, _)| service.parent.clone()));
+            let sources = services.iter().flat_map(|(service, _)| service.sources.iter().chain([&service.parent]));
+            rules.sources_of.entry(workspace.clone()).or_default().extend(sources.cloned());
             let ports = Shared::new(ports);
             let told: Vec<Taken> = services.iter().map(|(_, chosen)| chosen.taken(Some(&workspace))).collect();
             let seen = viewer.map(|viewer| {
@@ -357,6 +361,22 @@ impl Gathered<'_> {
                 Seen { viewer: viewer.clone(), ports, is_special: false, exits, taken }
             });
             rules.seen.extend(seen);
+        }
+    }
+
+    /// Finds the hosts of ExternalServices that would have one name. Which of them has it follows from the ExternalService
+    /// alone, and not from what there is to say about them.
+    fn tell_apart(&mut self, external: &Stage<ExternalService>) {
+        for (parent, rules) in &mut self.rules {
+            let Some(service) = external.get(parent) else { continue };
+            let hosts: BTreeSet<String> = ExternalService::hosts(&service.service.spec, parent).into_iter().collect();
+            let mut first = BTreeMap::new();
+            for host in &hosts {
+                first.entry(names::sanitize(host)).or_insert(host);
+            }
+            for (host, rules) in rules {
+                rules.has_namesake = first.get(&names::sanitize(host)).is_some_and(|first| first.as_str() != &**host);
+            }
         }
     }
 }

@@ -36,6 +36,8 @@ struct HostRules {
     host: Name,
     /// Host of the VirtualDestination, if these are the rules for a Service behind it.
     behind: Option<Name>,
+    /// Whether the recipe of names takes it for another host of the parent, which has the name.
+    has_namesake: bool,
     /// Beside what is behind the host.
     homes: BTreeMap<ContextId, Home>,
     /// The workspaces that see the host.
@@ -48,6 +50,8 @@ struct HostRules {
     subsets: BTreeMap<ContextId, Subsets>,
     /// What else had a part.
     sources: BTreeSet<ResourceRef>,
+    /// What else had a part in the namespaces of workspaces.
+    sources_of: BTreeMap<Name, BTreeSet<ResourceRef>>,
     /// What told that there is the host, and whether and where there is anything behind it.
     taken: Taken,
 }
@@ -124,14 +128,21 @@ impl HostRules {
         Self {
             host: host.clone(),
             behind: None,
+            has_namesake: false,
             homes: BTreeMap::new(),
             seen: Vec::new(),
             within: None,
             tls: Tls::Everywhere,
             subsets: BTreeMap::new(),
             sources: BTreeSet::new(),
+            sources_of: BTreeMap::new(),
             taken: Taken::default(),
         }
+    }
+
+    /// What had a part in rules for a workspace.
+    fn shapers(&self, parent: &ResourceRef, workspace: &Name) -> Shapers {
+        self.sources.iter().chain(self.sources_of.get(workspace).into_iter().flatten()).chain([parent]).collect()
     }
 }
 
@@ -177,9 +188,9 @@ impl HostRules {
                 emission.emit(&context, &self.name(parent, &context), &body, Extra::default());
             }
         }
-        let shapers: Shapers = self.sources.iter().chain([parent]).collect();
         for (index, seen) in self.seen.iter().enumerate() {
             let Some(filter) = traffic_policy::cluster_filter(&self.host, &seen.ports) else { continue };
+            let shapers = self.shapers(parent, &seen.viewer.workspace);
             let body = Body::new(&filter, shapers.with(policies(&seen.ports))).reading([&self.taken, &seen.taken]);
             for context in self.contexts(index) {
                 let name = self.identified(&format!("clusters-{}", self.host), parent);
@@ -250,7 +261,7 @@ impl HostRules {
         }
         let tables = place.subsets.into_iter().flat_map(|subsets| &subsets.tables);
         let leaving = place.exits.into_iter().flat_map(|exits| &exits.sources);
-        let shapers: Shapers = [parent].into_iter().chain(&self.sources).chain(tables).chain(leaving).collect();
+        let shapers = self.shapers(parent, &context.workspace).with(tables.chain(leaving));
         let policy = TrafficPolicy { port_level_settings: settings, ..TrafficPolicy::default() };
         let spec = DestinationRule {
             export_to: place.export_to.clone(),
@@ -271,7 +282,8 @@ impl HostRules {
         match (&self.behind, key.gvk.kind.as_str()) {
             (Some(host), _) => names::sanitize(&format!("vd-{host}-{workspace}")),
             (None, "ExternalService") => {
-                names::sanitize(&format!("externalservice-{name}-{namespace}-{cluster}-{}-{workspace}", self.host))
+                let recipe = format!("externalservice-{name}-{namespace}-{cluster}-{}-{workspace}", self.host);
+                if self.has_namesake { self.identified(&recipe, parent) } else { names::sanitize(&recipe) }
             }
             (None, "Service") => self.identified(&format!("{name}-{namespace}-svc-{cluster}"), parent),
             (None, _) => self.identified(&format!("{}-virtual-destination", self.host), parent),

@@ -76,7 +76,9 @@ impl ParentInput for VirtualGateway {
                 let listeners = port.listeners.iter().filter_map(|(index, hosts)| {
                     Some(server::render(self.gateway.spec.listeners.get(*index)?, port.number, hosts))
                 });
-                let spec = Gateway { selector: site.selector.clone(), servers: listeners.collect() };
+                let mut servers: Vec<_> = listeners.collect();
+                server::tell_apart(&mut servers);
+                let spec = Gateway { selector: site.selector.clone(), servers };
                 let shapers = parents.with([&site.gateway, &site.service]);
                 let body = Body::new(&spec, shapers);
                 emission.emit(&site.context, &port.name, &body, Extra::default());

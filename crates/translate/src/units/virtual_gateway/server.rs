@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use meshrelay_api::istio::gateway::{Port, Server, ServerTlsSettings, ServerTlsSettingsMode, TlsProtocol};
 use meshrelay_api::networking::{Listener, TlsConfig, TlsMode, TlsProtocolVersion};
 
@@ -73,6 +75,18 @@ pub(super) fn render(listener: &Listener, number: u32, hosts: &[String]) -> Serv
     };
     let port = Port { name, number, protocol, target_port: None };
     Server { hosts: hosts.to_vec(), port, tls, ..Server::default() }
+}
+
+/// Gives servers names of their own where the recipe takes their hosts for each other: Istio refuses a gateway that has a
+/// name twice.
+pub(super) fn tell_apart(servers: &mut [Server]) {
+    let mut taken = BTreeSet::new();
+    for server in servers {
+        if !taken.insert(server.port.name.clone()) {
+            let hosts: Vec<&str> = server.hosts.iter().map(String::as_str).collect();
+            server.port.name = names::identified(&server.port.name, &hosts);
+        }
+    }
 }
 
 fn render_tls(tls: &TlsConfig) -> ServerTlsSettings {
