@@ -12,10 +12,11 @@ use meshrelay_store::{SnapshotId, SnapshotStore as _, Stored};
 use serde_json::Value;
 
 use crate::fleet::{self, Size};
-use crate::program::{Program, free_address, text, wait_until};
+use crate::program::{LOOK, Program, free_address, text};
 use crate::store::{connected, megabytes};
 use crate::summary::line;
 use crate::translate::Work;
+use crate::wait::wait_until;
 
 /// Name of the management cluster, and so of the plane in Redis.
 const PLANE: &str = "mgmt";
@@ -63,7 +64,7 @@ pub(crate) fn run(arguments: &ColdStartArguments) -> anyhow::Result<()> {
             ],
         )?;
         let mut objects = 0;
-        wait_until("a first translation", || {
+        wait_until("a first translation", LOOK, || {
             let Ok(status) = status(health) else { return Ok(false) };
             objects = status["stats"]["objects"].as_u64().unwrap_or_default();
             Ok(status["translations"].as_u64().is_some_and(|translations| translations > 0))

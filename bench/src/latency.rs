@@ -15,9 +15,7 @@ use serde_json::Value;
 use crate::enrolment::enrol;
 use crate::fleet::{self, Size};
 use crate::summary::{Times, line};
-
-/// Longest wait for an output: only what is broken takes that long.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::wait::wait_until;
 
 /// How often an output is looked at, and so how exact the measured times are.
 const LOOK: Duration = Duration::from_micros(500);
@@ -66,7 +64,7 @@ pub(crate) fn run(arguments: &LatencyArguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let started = Instant::now();
     let sandbox = runtime.block_on(Sandbox::start(folder, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
-    wait_until("the first outputs", || Ok(sandbox.is_settled()))?;
+    wait_until("the first outputs", LOOK, || Ok(sandbox.is_settled()))?;
     line(&format!(
         "{} agents, {} services and {} RouteTables each; all in place after {:.1} s",
         sandbox.agents.len(),
@@ -119,20 +117,9 @@ fn measure(cluster: &Path, value: &Value, applied: impl FnMut() -> anyhow::Resul
     fs::write(&temporary, to_yaml(value))?;
     let started = Instant::now();
     fs::rename(&temporary, &path)?;
-    wait_until("an applied output", applied)?;
+    wait_until("an applied output", LOOK, applied)?;
     let took = started.elapsed();
     Ok(took)
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let started = Instant::now();
-    while !done()? {
-        if started.elapsed() > PATIENCE {
-            bail!("expected {what} within {PATIENCE:?}, found none");
-        }
-        std::thread::sleep(LOOK);
-    }
-    Ok(())
 }
 
 fn contains(path: &Path, text: &str) -> anyhow::Result<bool> {

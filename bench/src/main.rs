@@ -10,6 +10,7 @@ mod relay_bytes;
 mod store;
 mod summary;
 mod translate;
+mod wait;
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -9,8 +9,9 @@ use meshrelay_cluster::output_folder;
 
 use crate::enrolment::enrol;
 use crate::fleet::{self, Size};
-use crate::program::{Program, free_address, text, wait_until};
+use crate::program::{LOOK, Program, free_address, text};
 use crate::summary::line;
+use crate::wait::wait_until;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct MemoryArguments {
@@ -66,11 +67,11 @@ pub(crate) fn run(arguments: &MemoryArguments) -> anyhow::Result<()> {
             ],
         )?);
     }
-    wait_until("outputs of all clusters", || {
+    wait_until("outputs of all clusters", LOOK, || {
         Ok((0..size.clusters).all(|number| output_folder(folder, &fleet::cluster(number)).exists()))
     })?;
     let mut outputs = 0;
-    wait_until("outputs that change no more", || {
+    wait_until("outputs that change no more", LOOK, || {
         std::thread::sleep(Duration::from_secs(2));
         let before = std::mem::replace(&mut outputs, files(&folder.join(".meshrelay"))?);
         Ok(outputs == before)

@@ -4,15 +4,12 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-
-/// Longest wait for the programs to have done their first work.
-const PATIENCE: Duration = Duration::from_secs(300);
+use anyhow::Context as _;
 
 /// Between two looks at what the programs have done.
-const LOOK: Duration = Duration::from_millis(100);
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 /// A running program, ended with this value.
 pub(crate) struct Program {
@@ -78,15 +75,4 @@ pub(crate) fn text(path: &Path) -> String {
 /// An address that was free a moment ago.
 pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
-
-pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let started = Instant::now();
-    while !done()? {
-        if started.elapsed() > PATIENCE {
-            bail!("expected {what} within {PATIENCE:?}, found none");
-        }
-        std::thread::sleep(LOOK);
-    }
-    Ok(())
 }

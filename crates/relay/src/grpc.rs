@@ -25,7 +25,7 @@ pub use reconnect::{Applier, Connection, Connections, Progress, Reconnect};
 pub use server::{RelayHandle, RelayService, ServerSettings};
 pub use status::{CODE_HEADER, end_of, refusal_of, to_status};
 pub use traffic::Traffic;
-pub use transport::{Call, Frames, Transport};
+pub use transport::{Call, Frames, Reply, Transport};
 
 use crate::generated as proto;
 

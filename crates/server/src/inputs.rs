@@ -4,12 +4,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use meshrelay_process::machine::Clock;
 use meshrelay_relay::Held;
-use meshrelay_snapshot::{Name, Snapshot};
+use meshrelay_snapshot::{Completeness, Name, Snapshot};
 use meshrelay_translate::{Inputs as TranslationInputs, Registered};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::management::kubernetes_cluster;
 use crate::warm::{Registration, WarmClusters};
 
 /// The newest input of every cluster, and which clusters there are.
@@ -201,6 +202,18 @@ impl Inputs {
         self.state.lock().local.is_some()
     }
 
+    /// Whether the registered clusters that are known are all there are. Not if none was ever seen: that may be a folder
+    /// that is yet to be filled.
+    pub(crate) fn knows_all_registered(&self) -> bool {
+        self.state.lock().knows_all_registered()
+    }
+
+    /// Whether it is known that there is no such cluster.
+    pub(crate) fn is_known_gone(&self, cluster: &Name) -> bool {
+        let state = self.state.lock();
+        state.knows_all_registered() && !state.registered.contains_key(cluster)
+    }
+
     /// All that the store has of registered clusters was taken over.
     pub(crate) fn store_is_read(&self) {
         if std::mem::take(&mut self.state.lock().store_unread) {
@@ -247,6 +260,13 @@ impl Inputs {
 }
 
 impl State {
+    fn knows_all_registered(&self) -> bool {
+        self.local.as_ref().is_some_and(|local| {
+            let meta = local.meta();
+            meta.doubt.is_none() && meta.completeness.get(&kubernetes_cluster()) == Some(&Completeness::Synced)
+        })
+    }
+
     fn describe(&self) -> BTreeMap<Name, Registered> {
         let describe = |(name, registration): (&Name, &Registration)| {
             let registered = Registered {

@@ -17,7 +17,6 @@ mod replicas;
 mod reports_file;
 mod run;
 mod settings;
-mod shared_memory;
 mod sharing;
 mod state_file;
 mod status;

@@ -68,10 +68,15 @@ pub(crate) async fn follow(
     }
 }
 
+/// The kind whose objects are the registered clusters.
+pub(crate) fn kubernetes_cluster() -> Gvk {
+    let info = KubernetesClusterSpec::INFO;
+    Gvk::new(info.group, info.version, info.kind)
+}
+
 /// The registered clusters, and whether these are all.
 fn registered_clusters(snapshot: &Snapshot, namespace: &str, now: Timestamp) -> (BTreeMap<Name, Registration>, bool) {
-    let info = KubernetesClusterSpec::INFO;
-    let gvk = Gvk::new(info.group, info.version, info.kind);
+    let gvk = kubernetes_cluster();
     let mut clusters = BTreeMap::new();
     for object in snapshot.iter().filter(|object| object.key().gvk == gvk && object.key().namespace == namespace) {
         // A resource with a bad field still registers its cluster; translation reports the field.

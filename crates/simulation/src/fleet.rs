@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use meshrelay_cluster::{ClusterView, load_fleet};
-use meshrelay_snapshot::{Fleet, Name, Object, Snapshot, SnapshotMeta};
+use meshrelay_snapshot::{Completeness, Fleet, Gvk, Name, Object, Snapshot, SnapshotMeta};
 use serde_json::{Value, json};
 
 pub(crate) const MANAGEMENT: &str = "mgmt";
@@ -112,6 +112,9 @@ pub(crate) fn view(cluster: &str, code: Code, number: usize, states_doubts: bool
     let mut snapshot = OBJECTS[&Name::from(cluster)][usize::from(code)].clone();
     let mut meta = SnapshotMeta::default();
     meta.facts.kubernetes_version = format!("{number}:{code}");
+    if cluster == MANAGEMENT {
+        meta.completeness.insert(Gvk::new("admin.gloo.solo.io", "v2", "KubernetesCluster"), Completeness::Synced);
+    }
     if complete(cluster, code) != code && states_doubts {
         meta.doubt = Some("a file could not be read in full".to_owned());
     }

@@ -20,6 +20,8 @@ mod processes;
 #[cfg(test)]
 mod shared_store;
 #[cfg(test)]
+mod situations;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod trace;

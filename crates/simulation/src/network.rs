@@ -11,7 +11,7 @@ use futures::{FutureExt as _, Stream, StreamExt as _};
 use meshrelay_agent::Dial;
 use meshrelay_relay::Direction;
 use meshrelay_relay::generated::{Frame, Hello};
-use meshrelay_relay::grpc::{Call, Frames, Transport};
+use meshrelay_relay::grpc::{Call, Frames, Reply, Transport};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -244,12 +244,7 @@ impl Line {
 }
 
 impl Transport for Wire {
-    fn open(
-        &self,
-        direction: Direction,
-        call: Call,
-        frames: mpsc::Receiver<Frame>,
-    ) -> BoxFuture<'static, Result<Frames, Status>> {
+    fn open(&self, direction: Direction, call: Call, frames: mpsc::Receiver<Frame>) -> Reply<Frames> {
         let (inner, line, context) = (Arc::clone(&self.inner), Arc::clone(&self.line), Arc::clone(&self.context));
         async move {
             let (up, arriving) = mpsc::channel(ROOM);
@@ -266,7 +261,7 @@ impl Transport for Wire {
         .boxed()
     }
 
-    fn check(&self, call: Call, hello: Hello) -> BoxFuture<'static, Result<(), Status>> {
+    fn check(&self, call: Call, hello: Hello) -> Reply<()> {
         let (inner, line) = (Arc::clone(&self.inner), Arc::clone(&self.line));
         async move { line.answer(inner.check(call, hello)).await }.boxed()
     }

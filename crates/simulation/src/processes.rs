@@ -22,6 +22,7 @@ use crate::cluster::SimulatedCluster;
 use crate::fleet::{self, CLUSTERS, MANAGEMENT};
 use crate::network::{Dialer, Network};
 use crate::picture;
+use crate::situations::Situation;
 use crate::trace::{Context, note};
 
 /// A computer: a disk, and a clock that may be wrong.
@@ -153,7 +154,7 @@ impl Server {
                 let states = inputs.clusters.iter().map(|(name, input)| (name.clone(), fleet::mark(input).0)).collect();
                 watched.oracle.lock().translated(versions, &states);
                 note!(watched, "server {index} translates {states:?}");
-                watched.situations.lock().translations += 1;
+                watched.met(Situation::Translation);
                 picture::translate(translator, inputs)
             }),
             tasks: Tasks::default(),

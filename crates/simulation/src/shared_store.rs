@@ -1,17 +1,12 @@
 //! The store of the plane, and what can be wrong with it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use jiff::Timestamp;
-use meshrelay_store::{
-    Answer, Changes, Cursor, Document, DocumentWritten, Head, Health, Lease, MemoryStore, Reach, SnapshotId,
-    SnapshotStore, StoreError, Stored, Written,
-};
+use meshrelay_store::{Answer, Changes, Cursor, Health, Layer, MemoryStore, Reach, SnapshotStore as _, StoreError};
 use parking_lot::Mutex;
-use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -125,158 +120,63 @@ impl SharedStore {
             self.tell(health);
         }
     }
-
-    fn call<'a, T: Send + 'a>(
-        &'a self,
-        call: impl for<'s> FnOnce(&'s MemoryStore) -> Answer<'s, T> + Send + 'a,
-    ) -> Answer<'a, T> {
-        async move {
-            let (fault, fate) = (*self.fault.lock(), self.context.fate(1_000));
-            match fault {
-                StoreFault::None => {}
-                StoreFault::Away => {
-                    let wait = if fate.percent(50) { TIMEOUT } else { Duration::from_millis(1) };
-                    tokio::time::sleep(wait).await;
-                    return Err(away());
-                }
-                StoreFault::Slow => tokio::time::sleep(fate.millis(2_500)).await,
-                StoreFault::Flaky if fate.percent(30) => return Err(away()),
-                StoreFault::Flaky => {}
-            }
-            let inner = self.inner.lock().clone();
-            let done = call(&inner).await;
-            self.news.notify_waiters();
-            if fault == StoreFault::Flaky && self.context.fate(1_001).percent(30) {
-                return Err(away());
-            }
-            done
-        }
-        .boxed()
-    }
 }
 
 fn away() -> StoreError {
     StoreError::Unreachable { address: "simulated".to_owned(), reason: "it is away".to_owned() }
 }
 
-impl SnapshotStore for SharedStore {
-    fn put<'a>(&'a self, id: &'a SnapshotId, new: &'a Stored) -> Answer<'a, Written> {
-        let (id, new) = (id.clone(), new.clone());
-        self.call(move |store| {
-            let store = store.clone();
-            async move { store.put(&id, &new).await }.boxed()
-        })
-    }
-
-    fn load<'a>(&'a self, id: &'a SnapshotId, base: Option<&'a Stored>) -> Answer<'a, Option<Stored>> {
-        let (id, base) = (id.clone(), base.cloned());
-        self.call(move |store| {
-            let store = store.clone();
-            async move { store.load(&id, base.as_ref()).await }.boxed()
-        })
-    }
-
-    fn heads(&self) -> Answer<'_, BTreeMap<SnapshotId, Head>> {
-        self.call(|store| store.heads())
-    }
-
-    fn remove<'a>(&'a self, id: &'a SnapshotId) -> Answer<'a, bool> {
-        let id = id.clone();
-        self.call(move |store| {
-            let store = store.clone();
-            async move { store.remove(&id).await }.boxed()
-        })
-    }
-
-    fn document<'a>(&'a self, name: &'a str) -> Answer<'a, Option<Document>> {
-        let name = name.to_owned();
-        self.call(move |store| {
-            let store = store.clone();
-            async move { store.document(&name).await }.boxed()
-        })
-    }
-
-    fn documents(&self) -> Answer<'_, BTreeMap<String, u64>> {
-        self.call(|store| store.documents())
-    }
-
-    fn put_document<'a>(
+impl Layer for SharedStore {
+    async fn call<'a, T: Send + 'a>(
         &'a self,
-        name: &'a str,
-        expected: Option<u64>,
-        value: &'a Value,
-    ) -> Answer<'a, DocumentWritten> {
-        let (name, value) = (name.to_owned(), value.clone());
-        self.call(move |store| {
-            let store = store.clone();
-            async move { store.put_document(&name, expected, &value).await }.boxed()
-        })
+        call: impl FnOnce(MemoryStore) -> Answer<'a, T> + Send + 'a,
+    ) -> Result<T, StoreError> {
+        let (fault, fate) = (*self.fault.lock(), self.context.fate(1_000));
+        match fault {
+            StoreFault::None => {}
+            StoreFault::Away => {
+                let wait = if fate.percent(50) { TIMEOUT } else { Duration::from_millis(1) };
+                tokio::time::sleep(wait).await;
+                return Err(away());
+            }
+            StoreFault::Slow => tokio::time::sleep(fate.millis(2_500)).await,
+            StoreFault::Flaky if fate.percent(30) => return Err(away()),
+            StoreFault::Flaky => {}
+        }
+        let inner = self.inner.lock().clone();
+        let done = call(inner).await;
+        self.news.notify_waiters();
+        if fault == StoreFault::Flaky && self.context.fate(1_001).percent(30) {
+            return Err(away());
+        }
+        done
     }
 
-    fn remove_document<'a>(&'a self, name: &'a str, expected: Option<u64>) -> Answer<'a, Option<Document>> {
-        let name = name.to_owned();
-        self.call(move |store| {
-            let store = store.clone();
-            async move { store.remove_document(&name, expected).await }.boxed()
-        })
-    }
-
-    fn set_live<'a>(&'a self, replica: &'a str, value: &'a Value, ttl: Duration) -> Answer<'a, ()> {
-        let (replica, value) = (replica.to_owned(), value.clone());
-        self.call(move |store| {
-            let store = store.clone();
-            async move { store.set_live(&replica, &value, ttl).await }.boxed()
-        })
-    }
-
-    fn live(&self) -> Answer<'_, BTreeMap<String, Value>> {
-        self.call(|store| store.live())
-    }
-
-    fn acquire_lease<'a>(&'a self, name: &'a str, holder: &'a str, ttl: Duration) -> Answer<'a, Lease> {
-        let (name, holder) = (name.to_owned(), holder.to_owned());
-        self.call(move |store| {
-            let store = store.clone();
-            async move { store.acquire_lease(&name, &holder, ttl).await }.boxed()
-        })
-    }
-
-    fn release_lease<'a>(&'a self, name: &'a str, holder: &'a str) -> Answer<'a, bool> {
-        let (name, holder) = (name.to_owned(), holder.to_owned());
-        self.call(move |store| {
-            let store = store.clone();
-            async move { store.release_lease(&name, &holder).await }.boxed()
-        })
-    }
-
-    fn changes<'a>(&'a self, after: &'a Cursor, wait: Duration) -> Answer<'a, Changes> {
-        async move {
-            let (end, epoch) = (Instant::now() + wait, *self.replaced.lock());
-            loop {
-                let news = self.news.notified();
-                let fault = *self.fault.lock();
-                if fault == StoreFault::Away || epoch != *self.replaced.lock() {
-                    if fault == StoreFault::Away {
-                        tokio::time::sleep(TIMEOUT).await;
-                    }
-                    return Err(away());
+    async fn follow<'a>(&'a self, after: &'a Cursor, wait: Duration) -> Result<Changes, StoreError> {
+        let (end, epoch) = (Instant::now() + wait, *self.replaced.lock());
+        loop {
+            let news = self.news.notified();
+            let fault = *self.fault.lock();
+            if fault == StoreFault::Away || epoch != *self.replaced.lock() {
+                if fault == StoreFault::Away {
+                    tokio::time::sleep(TIMEOUT).await;
                 }
-                let inner = self.inner.lock().clone();
-                let found = inner.changes(after, Duration::ZERO).await?;
-                let is_news = !matches!(&found, Changes::News { changed, .. } if changed.is_empty());
-                if is_news || tokio::time::timeout_at(end, news).await.is_err() {
-                    return if fault == StoreFault::Flaky && self.context.fate(1_002).percent(30) {
-                        Err(away())
-                    } else {
-                        Ok(found)
-                    };
-                }
+                return Err(away());
+            }
+            let inner = self.inner.lock().clone();
+            let found = inner.changes(after, Duration::ZERO).await?;
+            let is_news = !matches!(&found, Changes::News { changed, .. } if changed.is_empty());
+            if is_news || tokio::time::timeout_at(end, news).await.is_err() {
+                return if fault == StoreFault::Flaky && self.context.fate(1_002).percent(30) {
+                    Err(away())
+                } else {
+                    Ok(found)
+                };
             }
         }
-        .boxed()
     }
 
-    fn health(&self) -> watch::Receiver<Health> {
+    fn shown_health(&self) -> watch::Receiver<Health> {
         let (follower, health) = watch::channel(self.health.lock().clone());
         self.followers.lock().push(follower);
         health

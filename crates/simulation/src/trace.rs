@@ -8,7 +8,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
 
 use crate::oracle::Oracle;
-use crate::tests::Situations;
+use crate::situations::{Situation, Situations};
 
 /// Most that happens without any time passing.
 const MOST_AT_ONCE: u64 = 2_000;
@@ -49,6 +49,16 @@ impl Context {
             oracle: Mutex::default(),
             situations: Mutex::default(),
         }
+    }
+
+    /// A situation happened.
+    pub(crate) fn met(&self, situation: Situation) {
+        self.met_if(situation, true);
+    }
+
+    /// A situation happened if it is so.
+    pub(crate) fn met_if(&self, situation: Situation, is_so: bool) {
+        self.situations.lock().add(situation, is_so.into());
     }
 
     /// Time since the start.

@@ -13,6 +13,7 @@ use crate::network::{Network, Notices, Topology};
 use crate::picture::{content, picture};
 use crate::processes::{Agent, Server, Setup};
 use crate::shared_store::{SharedStore, StoreFault};
+use crate::situations::Situation;
 use crate::tests::Defect;
 use crate::trace::{Context, note};
 
@@ -168,7 +169,7 @@ impl World {
             0..26 => self.edit(agent),
             26..31 => self.edit_management(&[fleet::NO_DESTINATION, fleet::SECOND_ROUTE]),
             31..35 => {
-                self.context.situations.lock().registrations += 1;
+                self.context.met(Situation::Registration);
                 self.edit_management(&[fleet::UNREGISTERED << agent]);
             }
             35..40 => self.toggle(CLUSTERS[agent], fleet::HIDDEN),
@@ -180,25 +181,25 @@ impl World {
             67..73 => {
                 let fault = self.context.pick(&[StoreFault::Away, StoreFault::Slow, StoreFault::Flaky]).unwrap();
                 self.store_does(|store| store.set_fault(fault));
-                self.context.situations.lock().store_faults += u64::from(self.store.is_some());
+                self.context.met_if(Situation::StoreFault, self.store.is_some());
             }
             73..76 => self.store_does(|store| store.set_fault(StoreFault::None)),
             76..79 => {
-                self.context.situations.lock().store_losses += u64::from(self.store.is_some());
+                self.context.met_if(Situation::StoreLoss, self.store.is_some());
                 self.store_does(SharedStore::lose_all);
             }
             79..82 => {
-                self.context.situations.lock().store_losses += u64::from(self.store.is_some());
+                self.context.met_if(Situation::StoreLoss, self.store.is_some());
                 self.store_does(SharedStore::lose_last);
             }
             82..88 => {
                 note!(self.context, "the connection of agent {agent} is cut");
-                self.context.situations.lock().cuts += 1;
+                self.context.met(Situation::CutConnection);
                 self.network.cut_agent(agent, || notices(&self.context));
             }
             88..93 => {
                 note!(self.context, "agent {agent} and server {server} do not reach each other");
-                self.context.situations.lock().partitions += 1;
+                self.context.met(Situation::UnreachableServer);
                 self.network.part(agent, server, || notices(&self.context));
             }
             93..96 => {
@@ -244,7 +245,7 @@ impl World {
         note!(self.context, "cluster {cluster} has state {number}, variant {code}");
         let states_doubts = !matches!(self.defect, Some(Defect::OldBehaviour | Defect::DoubtsUnstated));
         let view = fleet::view(cluster, code, number, states_doubts);
-        self.context.situations.lock().unreadable += u64::from(fleet::complete(cluster, code) != code);
+        self.context.met_if(Situation::Unreadable, fleet::complete(cluster, code) != code);
         match CLUSTERS.iter().position(|name| *name == cluster) {
             Some(at) => drop(self.agents[at].cluster.views.send_replace(view)),
             None => {
@@ -255,11 +256,11 @@ impl World {
     }
 
     fn crash_agent(&mut self, at: usize) {
-        self.context.situations.lock().agent_crashes += 1;
+        self.context.met(Situation::AgentCrash);
         self.agents[at].kill(&self.network);
         if self.context.chance(0.3) {
             note!(self.context, "agent {at} loses its disk");
-            self.context.situations.lock().lost_disks += 1;
+            self.context.met(Situation::LostDisk);
             self.agents[at].machine.lose_disk();
         }
         self.agents[at].machine.set_clock();
@@ -267,11 +268,11 @@ impl World {
     }
 
     fn crash_server(&mut self, at: usize) {
-        self.context.situations.lock().server_crashes += 1;
+        self.context.met(Situation::ServerCrash);
         self.servers[at].kill(&self.network);
         if self.context.chance(0.4) {
             note!(self.context, "server {at} loses its disk");
-            self.context.situations.lock().lost_disks += 1;
+            self.context.met(Situation::LostDisk);
             self.servers[at].machine.lose_disk();
         }
         self.servers[at].machine.set_clock();
@@ -281,7 +282,7 @@ impl World {
     /// One server after the other.
     async fn rolling_upgrade(&mut self) {
         note!(self.context, "a rolling upgrade");
-        self.context.situations.lock().upgrades += 1;
+        self.context.met(Situation::RollingUpgrade);
         for at in 0..self.servers.len() {
             self.servers[at].stop(&self.network).await;
             tokio::time::sleep(self.context.millis(2_000)).await;
@@ -293,7 +294,7 @@ impl World {
     /// Everything at once, of which some comes back.
     fn crash_all(&mut self) {
         note!(self.context, "everything is gone at once");
-        self.context.situations.lock().all_gone += 1;
+        self.context.met(Situation::EverythingGoneAtOnce);
         if self.context.chance(0.5) {
             self.store_does(SharedStore::lose_all);
         }
@@ -326,23 +327,25 @@ impl World {
 
     /// Takes note of what servers and agents say of themselves.
     fn look(&self) {
-        let mut seen = self.context.situations.lock();
         for status in self.servers.iter().filter_map(Server::status) {
-            seen.halts += u64::from(!status.waiting_for.is_empty());
-            seen.without += u64::from(!status.running_without.is_empty());
-            seen.doubts += u64::from(status.deletions_held.is_some());
+            self.context.met_if(Situation::Halt, !status.waiting_for.is_empty());
+            self.context.met_if(Situation::SafeStartOver, !status.running_without.is_empty());
+            self.context.met_if(Situation::ServerDoubts, status.deletions_held.is_some());
         }
         for status in self.agents.iter().filter_map(Agent::status) {
-            seen.frozen += u64::from(!status.frozen.is_empty());
-            seen.behind += u64::from(status.frozen.values().any(|frozen| frozen.reason.contains("had a part in")));
+            self.context.met_if(Situation::Frozen, !status.frozen.is_empty());
+            self.context.met_if(
+                Situation::ServerBehind,
+                status.frozen.values().any(|frozen| frozen.reason.contains("had a part in")),
+            );
             if let Some(held) = &status.held {
-                seen.braked += u64::from(held.digest.is_some());
-                seen.taken_over += u64::from(held.reason.contains("took over"));
+                self.context.met_if(Situation::DeleteBrake, held.digest.is_some());
+                self.context.met_if(Situation::AnotherServerTookOver, held.reason.contains("took over"));
             }
         }
         let down = self.agents.iter().filter(|agent| !agent.is_up()).count()
             + self.servers.iter().filter(|server| !server.is_up()).count();
-        seen.several_down += u64::from(down > 1);
+        self.context.met_if(Situation::SeveralDown, down > 1);
     }
 
     async fn converge(&mut self, when: &str) -> Result<(), String> {
@@ -362,7 +365,7 @@ impl World {
             if waited.as_secs().is_multiple_of(30) {
                 for agent in &self.agents {
                     if agent.status().is_some_and(|status| status.held.is_some_and(|held| held.digest.is_some())) {
-                        self.context.situations.lock().approvals += 1;
+                        self.context.met(Situation::Approval);
                         agent.approve();
                     }
                 }

@@ -10,6 +10,8 @@
 //! - No call waits longer than its time-out, and a store that is away says so at once.
 
 mod error;
+#[cfg(feature = "testing")]
+mod layer;
 mod memory;
 mod model;
 mod redis;
@@ -18,6 +20,8 @@ mod span;
 mod store;
 
 pub use error::StoreError;
+#[cfg(feature = "testing")]
+pub use layer::Layer;
 pub use memory::MemoryStore;
 pub use model::{
     Changes, Cursor, Document, DocumentWritten, Epoch, Head, Health, Lease, ParseIdError, Reach, Role, SnapshotId,

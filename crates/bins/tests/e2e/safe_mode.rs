@@ -23,6 +23,10 @@ const KNOWN: &str = "count(gloo_mesh_safe_mode_active)";
 /// Whether the alert is on its way, by cluster.
 const ALERTED: &str = "count by(cluster) (ALERTS{alertname=\"MeshrelaySafeModeIsActive\"})";
 
+/// What Prometheus says while two replicas serve an agent each: the management cluster is registered too.
+const ALL_IS_WELL: [(&str, &[(&str, f64)]); 5] =
+    [(CONNECTED, &[("", 2.0)]), (KNOWN, &[("", 6.0)]), (HOLDING, &[]), (HELD, &[]), (ALERTED, &[])];
+
 /// Starts one of two servers with the same management folder, in safe mode.
 fn replica(fleet: &Fleet, state: &Path, relay: SocketAddr, stats: SocketAddr) -> Server {
     let (state, stats) = (state.to_str().unwrap(), stats.to_string());
@@ -54,14 +58,8 @@ fn the_documented_queries_tell_who_is_in_safe_mode_with_two_replicas() {
     let mut two = Agent::install(&fleet, "cluster2", &b);
     let prometheus = Prometheus::over(&fleet, &[("a", a.endpoints.stats), ("b", b.endpoints.stats)]);
 
-    // Each has seen one cluster; the other one counts as never connected. The management cluster is registered too.
-    prometheus.wait_for(&[
-        (CONNECTED, &[("", 2.0)]),
-        (KNOWN, &[("", 6.0)]),
-        (HOLDING, &[]),
-        (HELD, &[]),
-        (ALERTED, &[]),
-    ]);
+    // Each has seen one cluster; the other one counts as never connected.
+    prometheus.wait_for(&ALL_IS_WELL);
 
     restart_awaiting(&fleet, &mut b, &state_b, "cluster1");
     let only_b: [(_, &[_]); 3] =
@@ -81,13 +79,7 @@ fn the_documented_queries_tell_who_is_in_safe_mode_with_two_replicas() {
     two.process.kill();
     two = Agent::start(&fleet, "cluster2", a.relay, &[]);
     a.endpoints.wait_until_ready();
-    prometheus.wait_for(&[
-        (CONNECTED, &[("", 2.0)]),
-        (KNOWN, &[("", 6.0)]),
-        (HOLDING, &[]),
-        (HELD, &[]),
-        (ALERTED, &[]),
-    ]);
+    prometheus.wait_for(&ALL_IS_WELL);
     fleet.wait_until_converged();
     drop((one, two));
 

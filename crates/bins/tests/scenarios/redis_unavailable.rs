@@ -14,6 +14,17 @@ fn wait_until_filled(redis: &Redis) {
     });
 }
 
+/// Both are gone at once; what starts instead knows nothing but what Redis has.
+fn replace_both_replicas(plane: &mut Plane) {
+    for number in 0..2 {
+        plane.kill_server(number);
+        plane.forget(number);
+    }
+    for number in 0..2 {
+        plane.start_server(number);
+    }
+}
+
 #[test]
 fn redis_stays_away_and_even_a_replica_that_is_new_meanwhile_takes_nothing_away() {
     // Longer than a first look into the store may take before anybody is told.
@@ -51,14 +62,7 @@ fn redis_comes_back_empty_and_is_filled() {
         plane.redis_until(Redis::restart, BACK);
         wait_until_filled(&plane.redis);
     }
-    // Replicas that know nothing have everything from there.
-    for number in 0..2 {
-        plane.kill_server(number);
-        plane.forget(number);
-    }
-    for number in 0..2 {
-        plane.start_server(number);
-    }
+    replace_both_replicas(&mut plane);
     plane.edit(45, 30);
     for server in plane.running() {
         server.endpoints.wait_until_ready();
@@ -85,14 +89,8 @@ fn redis_comes_back_with_old_data_which_counts_for_nothing() {
         BACK.said_by(&server.process);
     }
     plane.fleet.wait_until_converged();
-    // All of them gone at once: now what Redis has counts.
-    for number in 0..2 {
-        plane.kill_server(number);
-        plane.forget(number);
-    }
-    for number in 0..2 {
-        plane.start_server(number);
-    }
+    // Now what Redis has counts.
+    replace_both_replicas(&mut plane);
     plane.edit(60, 45);
     plane.settles();
 }

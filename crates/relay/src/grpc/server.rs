@@ -3,7 +3,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
 use meshrelay_snapshot::{Name, Snapshot};
 use parking_lot::Mutex;
@@ -14,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::drive::{Clock, Control, WRITE_AHEAD, Wires, drive};
 use super::status::{end_of_client, status_of, to_status};
-use super::{Call, Caller, Frames, Hub, Notice, Peer, Registrar, Registration, Traffic, Transport, proto};
+use super::{Call, Caller, Frames, Hub, Notice, Peer, Registrar, Registration, Reply, Traffic, Transport, proto};
 use crate::presence::{Direction, Presence};
 use crate::wire::{Frame, Hello, codec};
 use crate::{
@@ -494,12 +493,7 @@ impl<R: Registrar, H: Hub> proto::relay_server::Relay for RelayService<R, H> {
 
 /// The service within its own process: callers have no certificate and come from nowhere.
 impl<R: Registrar, H: Hub> Transport for RelayService<R, H> {
-    fn open(
-        &self,
-        direction: Direction,
-        call: Call,
-        frames: mpsc::Receiver<proto::Frame>,
-    ) -> BoxFuture<'static, Result<Frames, Status>> {
+    fn open(&self, direction: Direction, call: Call, frames: mpsc::Receiver<proto::Frame>) -> Reply<Frames> {
         let shared = Arc::clone(&self.shared);
         async move {
             shared.open(direction, (Peer::default(), call.token), ReceiverStream::new(frames).map(Ok).boxed()).await
@@ -507,7 +501,7 @@ impl<R: Registrar, H: Hub> Transport for RelayService<R, H> {
         .boxed()
     }
 
-    fn check(&self, call: Call, hello: proto::Hello) -> BoxFuture<'static, Result<(), Status>> {
+    fn check(&self, call: Call, hello: proto::Hello) -> Reply<()> {
         let answer = self.shared.answer(Some(hello), (Peer::default(), call.token));
         std::future::ready(answer).boxed()
     }

@@ -17,6 +17,9 @@ use proto::relay_client::RelayClient;
 /// The frames that come out of a stream. The status that ends it, if one does, says why.
 pub type Frames = Pin<Box<dyn Stream<Item = Result<proto::Frame, Status>> + Send>>;
 
+/// What a server answers.
+pub type Reply<T> = BoxFuture<'static, Result<T, Status>>;
+
 /// What a caller shows and expects.
 #[derive(Clone)]
 pub struct Call {
@@ -36,24 +39,14 @@ impl fmt::Debug for Call {
 /// A way to one server: a connection, or the service itself where both are in one process.
 pub trait Transport: fmt::Debug + Send + Sync {
     /// Opens a stream. `frames` are what the caller sends.
-    fn open(
-        &self,
-        direction: Direction,
-        call: Call,
-        frames: mpsc::Receiver<proto::Frame>,
-    ) -> BoxFuture<'static, Result<Frames, Status>>;
+    fn open(&self, direction: Direction, call: Call, frames: mpsc::Receiver<proto::Frame>) -> Reply<Frames>;
 
     /// Asks whether streams would be let in.
-    fn check(&self, call: Call, hello: proto::Hello) -> BoxFuture<'static, Result<(), Status>>;
+    fn check(&self, call: Call, hello: proto::Hello) -> Reply<()>;
 }
 
 impl Transport for Channel {
-    fn open(
-        &self,
-        direction: Direction,
-        call: Call,
-        frames: mpsc::Receiver<proto::Frame>,
-    ) -> BoxFuture<'static, Result<Frames, Status>> {
+    fn open(&self, direction: Direction, call: Call, frames: mpsc::Receiver<proto::Frame>) -> Reply<Frames> {
         let limit = call.message_bytes;
         let client = RelayClient::new(self.clone());
         let mut client = client.max_decoding_message_size(limit).max_encoding_message_size(limit);
@@ -68,7 +61,7 @@ impl Transport for Channel {
         .boxed()
     }
 
-    fn check(&self, call: Call, hello: proto::Hello) -> BoxFuture<'static, Result<(), Status>> {
+    fn check(&self, call: Call, hello: proto::Hello) -> Reply<()> {
         let mut client = RelayClient::new(self.clone());
         async move {
             let request = authorized(&call, proto::CheckRequest { hello: Some(hello) })?;
@@ -79,16 +72,11 @@ impl Transport for Channel {
 }
 
 impl<T: Transport + ?Sized> Transport for Arc<T> {
-    fn open(
-        &self,
-        direction: Direction,
-        call: Call,
-        frames: mpsc::Receiver<proto::Frame>,
-    ) -> BoxFuture<'static, Result<Frames, Status>> {
+    fn open(&self, direction: Direction, call: Call, frames: mpsc::Receiver<proto::Frame>) -> Reply<Frames> {
         (**self).open(direction, call, frames)
     }
 
-    fn check(&self, call: Call, hello: proto::Hello) -> BoxFuture<'static, Result<(), Status>> {
+    fn check(&self, call: Call, hello: proto::Hello) -> Reply<()> {
         (**self).check(call, hello)
     }
 }

@@ -2,6 +2,7 @@
 //! they gave agents last, what there is to say about resources, and who serves whom.
 
 mod leader;
+mod leftovers;
 mod live;
 mod outputs;
 mod rebalancing;
@@ -54,6 +55,8 @@ impl Replicas {
             let outputs = outputs::Outputs::new(Arc::clone(&store), &replica, Arc::clone(&hub), stored);
             tasks.spawn(outputs.run(stop.clone()));
         }
+        let leftovers = leftovers::Leftovers::new(Arc::clone(&store), Arc::clone(&hub), leadership.clone());
+        tasks.spawn(leftovers.run(stop.clone()));
         let stored = StoredReports::new(Arc::clone(&store), &replica, Arc::clone(&hub), leadership.clone());
         tasks.spawn(stored.run(reports.clone(), stop.clone()));
         if let Some(rebalancing) = hub.rebalancing.clone() {

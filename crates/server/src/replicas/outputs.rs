@@ -212,7 +212,7 @@ impl Outputs {
             return Ok(());
         }
         let (id, version) = (SnapshotId::output(cluster.clone()), known.map_or(0, |known| known.version));
-        let stored = |version| Stored::new(version, Arc::clone(&output), Value::Null, &self.replica);
+        let stored = |version| Some(Stored::new(version, Arc::clone(&output), Value::Null, &self.replica));
         let begun = Instant::now();
         let now = self.hub.inputs.clock.now();
         if let Some(version) = put_newest(&*self.store, &id, version, now, stored).await? {

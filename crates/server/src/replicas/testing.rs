@@ -3,17 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::FutureExt as _;
 use meshrelay_pki::tls::TlsMode;
 use meshrelay_snapshot::Name;
-use meshrelay_store::{
-    Answer, Changes, Cursor, Document, DocumentWritten, Head, Health, Lease, MemoryStore, SnapshotId, SnapshotStore,
-    StoreError, Stored, Written,
-};
+use meshrelay_store::{Answer, Health, Layer, MemoryStore, SnapshotStore as _, StoreError};
 use parking_lot::Mutex;
-use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::hub::ServerHub;
@@ -79,81 +73,24 @@ impl StoreWithFaults {
     pub(crate) fn hang(&self, hang: bool) {
         self.fault.send_replace(if hang { Fault::Hanging } else { Fault::None });
     }
-
-    fn through<'a, T: Send + 'a>(&'a self, answer: Answer<'a, T>) -> Answer<'a, T> {
-        async move {
-            let mut fault = self.fault.subscribe();
-            // The sender lives as long as `self`.
-            let fault = *fault.wait_for(|fault| *fault != Fault::Hanging).await.unwrap();
-            if fault == Fault::Away {
-                let (address, reason) = ("test".to_owned(), "it is away".to_owned());
-                return Err(StoreError::Unreachable { address, reason });
-            }
-            answer.await
-        }
-        .boxed()
-    }
 }
 
-impl SnapshotStore for StoreWithFaults {
-    fn put<'a>(&'a self, id: &'a SnapshotId, new: &'a Stored) -> Answer<'a, Written> {
-        self.through(self.store.put(id, new))
-    }
-
-    fn load<'a>(&'a self, id: &'a SnapshotId, base: Option<&'a Stored>) -> Answer<'a, Option<Stored>> {
-        self.through(self.store.load(id, base))
-    }
-
-    fn heads(&self) -> Answer<'_, BTreeMap<SnapshotId, Head>> {
-        self.through(self.store.heads())
-    }
-
-    fn remove<'a>(&'a self, id: &'a SnapshotId) -> Answer<'a, bool> {
-        self.through(self.store.remove(id))
-    }
-
-    fn document<'a>(&'a self, name: &'a str) -> Answer<'a, Option<Document>> {
-        self.through(self.store.document(name))
-    }
-
-    fn documents(&self) -> Answer<'_, BTreeMap<String, u64>> {
-        self.through(self.store.documents())
-    }
-
-    fn put_document<'a>(
+impl Layer for StoreWithFaults {
+    async fn call<'a, T: Send + 'a>(
         &'a self,
-        name: &'a str,
-        expected: Option<u64>,
-        value: &'a Value,
-    ) -> Answer<'a, DocumentWritten> {
-        self.through(self.store.put_document(name, expected, value))
+        call: impl FnOnce(MemoryStore) -> Answer<'a, T> + Send + 'a,
+    ) -> Result<T, StoreError> {
+        let mut fault = self.fault.subscribe();
+        // The sender lives as long as `self`.
+        let fault = *fault.wait_for(|fault| *fault != Fault::Hanging).await.unwrap();
+        if fault == Fault::Away {
+            let (address, reason) = ("test".to_owned(), "it is away".to_owned());
+            return Err(StoreError::Unreachable { address, reason });
+        }
+        call(self.store.clone()).await
     }
 
-    fn remove_document<'a>(&'a self, name: &'a str, expected: Option<u64>) -> Answer<'a, Option<Document>> {
-        self.through(self.store.remove_document(name, expected))
-    }
-
-    fn set_live<'a>(&'a self, replica: &'a str, value: &'a Value, ttl: Duration) -> Answer<'a, ()> {
-        self.through(self.store.set_live(replica, value, ttl))
-    }
-
-    fn live(&self) -> Answer<'_, BTreeMap<String, Value>> {
-        self.through(self.store.live())
-    }
-
-    fn acquire_lease<'a>(&'a self, name: &'a str, holder: &'a str, ttl: Duration) -> Answer<'a, Lease> {
-        self.through(self.store.acquire_lease(name, holder, ttl))
-    }
-
-    fn release_lease<'a>(&'a self, name: &'a str, holder: &'a str) -> Answer<'a, bool> {
-        self.through(self.store.release_lease(name, holder))
-    }
-
-    fn changes<'a>(&'a self, after: &'a Cursor, wait: Duration) -> Answer<'a, Changes> {
-        self.through(self.store.changes(after, wait))
-    }
-
-    fn health(&self) -> watch::Receiver<Health> {
+    fn shown_health(&self) -> watch::Receiver<Health> {
         self.store.health()
     }
 }

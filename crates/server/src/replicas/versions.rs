@@ -8,18 +8,19 @@ use meshrelay_store::{SnapshotId, SnapshotStore, StoreError, Stored, Written};
 const ATTEMPTS: usize = 5;
 
 /// Writes a snapshot as the newest one, whatever is there: above the version that this replica knows of, and near the clock
-/// in microseconds, so that a store that lost everything gets no lower ones. Gives the version that is there now.
+/// in microseconds, so that a store that lost everything gets no lower ones. Gives the version that is there now; nothing when it was given up,
+/// as when `stored` has none to write any more.
 pub(super) async fn put_newest(
     store: &dyn SnapshotStore,
     id: &SnapshotId,
     known: u64,
     now: Timestamp,
-    stored: impl Fn(u64) -> Stored,
+    stored: impl Fn(u64) -> Option<Stored>,
 ) -> Result<Option<u64>, StoreError> {
     let clock = u64::try_from(now.as_microsecond()).unwrap_or_default();
     let mut version = known.saturating_add(1).max(clock).min(Versions::MAX);
     for _ in 0..ATTEMPTS {
-        let new = stored(version);
+        let Some(new) = stored(version) else { break };
         match store.put(id, &new).await? {
             Written::Stored | Written::Same => return Ok(Some(version)),
             Written::Newer(there) if there.digest == new.digest() => return Ok(Some(there.version)),

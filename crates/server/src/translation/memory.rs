@@ -9,7 +9,7 @@ use meshrelay_snapshot::Name;
 use meshrelay_translate::{Allocations, Inputs, LastAccepted, ResourceRef, Translation, Translator};
 
 use crate::ServerError;
-use crate::shared_memory::{RightTree, Shareable, SharedMemory};
+use crate::sharing::{RightTree, Shareable, SharedMemory};
 use crate::state_file::StateFile;
 use crate::translation::Translate;
 

@@ -1,27 +1,25 @@
-//! What the replicas of a management plane tell each other through the store: the inputs of each other's agents.
+//! What the replicas of a management plane tell each other through the store: the inputs of each other's agents, and
+//! what translation remembers.
 //!
 //! A replica writes what its own agents send, and takes over what is newer than what it holds. Versions are counted by
 //! the agents, so "newer" means the same to every replica, whatever its clock says and however long the store was away.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod health;
+mod inputs;
+mod memory;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use meshrelay_relay::Held;
-use meshrelay_snapshot::Name;
-use meshrelay_store::{
-    Changes, Cursor, DocumentWritten, Head, Role, SnapshotId, SnapshotStore, StoreError, Stored, Subject, Written,
-};
-use parking_lot::Mutex;
-use serde_json::Value;
-use tokio::time::Instant;
+use meshrelay_store::{Changes, Cursor, Role, SnapshotId, SnapshotStore, StoreError, Subject};
 use tokio_util::sync::CancellationToken;
 
+use self::health::StoreHealth;
+use self::inputs::{SharedInputs, WARM};
 use crate::Metrics;
 use crate::inputs::Inputs;
-use crate::shared_memory::SharedMemory;
-use crate::warm::{self, WarmClusters};
+
+pub(crate) use self::memory::{RightTree, Shareable, SharedMemory};
 
 /// How long the store is asked to wait for changes: a bound for calls that hang, not for how fast changes are seen.
 const FEED_WAIT: Duration = Duration::from_secs(2);
@@ -30,24 +28,15 @@ const FEED_WAIT: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(500);
 
 /// What is done with the store, for the log.
-const WRITING: &str = "writing an input";
 const FOLLOWING: &str = "following changes";
-
-/// Document with the clusters that have sent a snapshot at some time, and when they sent the first.
-const WARM: &str = "warm-clusters";
 
 /// The part of a replica that reads and writes the store.
 pub(crate) struct Sharing {
     store: Arc<dyn SnapshotStore>,
     inputs: Arc<Inputs>,
+    shared_inputs: SharedInputs,
     memory: Arc<SharedMemory>,
-    metrics: Metrics,
-    /// Name of this replica.
-    replica: String,
-    /// What the store is known to hold, to write and read differences only.
-    known: Mutex<BTreeMap<Name, Stored>>,
-    /// What the store refuses though it is there, and why, as far as the log was told.
-    failing: Mutex<BTreeMap<&'static str, String>>,
+    health: StoreHealth,
 }
 
 impl Sharing {
@@ -59,78 +48,17 @@ impl Sharing {
         replica: impl Into<String>,
     ) -> Self {
         inputs.expect_store();
-        Self {
-            store,
-            inputs,
-            memory,
-            metrics,
-            replica: replica.into(),
-            known: Mutex::default(),
-            failing: Mutex::default(),
-        }
+        let health = StoreHealth::new(Arc::clone(&store), metrics.clone());
+        let shared_inputs = SharedInputs::new(Arc::clone(&store), Arc::clone(&inputs), metrics, replica.into());
+        Self { store, inputs, shared_inputs, memory, health }
     }
 
     /// Writes and follows until stopped. A store that is away stops neither agents nor translation: both go on with what
     /// is in memory, and what could not be written is written when it is back.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let both = async { tokio::join!(self.write(), self.write_memory(), self.follow(), self.watch_health()) };
-        stop.run_until_cancelled(both).await;
-    }
-
-    /// Says once that the store is away, and once that it is back.
-    async fn watch_health(&self) {
-        let mut health = self.store.health();
-        let mut was_connected = true;
-        // Before the first attempt to connect has ended there is nothing to say.
-        if !health.borrow_and_update().is_connected() && health.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-        loop {
-            let now = health.borrow_and_update().clone();
-            match (was_connected, now.is_connected()) {
-                (true, false) => tracing::error!(
-                    reach = ?now.reach,
-                    "the snapshot store is away: translation goes on with what is in memory, other replicas do not see \
-                     changes until it is back"
-                ),
-                (false, true) => tracing::info!("the snapshot store is back: writing what it lacks"),
-                _ => {}
-            }
-            was_connected = now.is_connected();
-            if health.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-        }
-    }
-
-    /// Writes what own agents send. What changes meanwhile coalesces.
-    async fn write(&self) {
-        let mut changes = self.inputs.unshared_changes();
-        loop {
-            changes.borrow_and_update();
-            let mut failed = BTreeSet::new();
-            for cluster in self.inputs.take_unshared() {
-                match self.write_one(&cluster).await {
-                    Ok(()) => self.works(WRITING),
-                    // To try again would not help before the agent sends something else.
-                    Err(error) if matches!(error, StoreError::Secret { .. }) => {
-                        tracing::error!(%cluster, %error, "the input is not shared with other replicas");
-                    }
-                    Err(error) => {
-                        self.failed(WRITING, &error);
-                        failed.insert(cluster);
-                    }
-                }
-            }
-            if failed.is_empty() {
-                if changes.changed().await.is_err() {
-                    return;
-                }
-            } else {
-                self.inputs.put_back_unshared(failed);
-                tokio::time::sleep(RETRY).await;
-            }
-        }
+        let (inputs, health) = (self.shared_inputs.write(&self.health), self.health.watch());
+        let all = async { tokio::join!(inputs, self.write_memory(), self.follow(), health) };
+        stop.run_until_cancelled(all).await;
     }
 
     /// Writes what translation remembers.
@@ -148,52 +76,9 @@ impl Sharing {
                     }
                 }
                 Err(error) => {
-                    self.failed("writing what translation remembers", &error);
+                    self.health.failed("writing what translation remembers", &error);
                     tokio::time::sleep(RETRY).await;
                 }
-            }
-        }
-    }
-
-    async fn write_one(&self, cluster: &Name) -> Result<(), StoreError> {
-        let Some(held) = self.inputs.held(cluster) else {
-            // Deregistered: what is left of it in the store would come back with the next restart.
-            self.known.lock().remove(cluster);
-            self.store.remove(&SnapshotId::input(cluster.clone())).await?;
-            return self.share_warm(Some(cluster)).await;
-        };
-        // Warm first: should this process die in between, others wait for the input rather than do without.
-        self.share_warm(None).await?;
-        let stored = Stored::new(held.version(), Arc::clone(held.visible()), Value::Null, &self.replica);
-        let begun = Instant::now();
-        let written = self.store.put(&SnapshotId::input(cluster.clone()), &stored).await?;
-        self.metrics.store_write_time.observe(begun.elapsed().as_secs_f64());
-        match written {
-            Written::Stored | Written::Same => drop(self.known.lock().insert(cluster.clone(), stored)),
-            Written::Newer(_) => self.read_one(cluster).await?,
-        }
-        Ok(())
-    }
-
-    /// Makes the store's list of warm clusters hold ours too, without one that is gone.
-    async fn share_warm(&self, gone: Option<&Name>) -> Result<(), StoreError> {
-        let mut shared = self.store.document(WARM).await?;
-        loop {
-            let theirs =
-                shared.as_ref().map(|document| warm_in(&document.value, self.inputs.clock.now())).unwrap_or_default();
-            let mut all = theirs.clone();
-            all.retain(|name, _| Some(name) != gone);
-            self.inputs.add_warm(all.clone());
-            // Ours win: they hold all of theirs, with the earlier times.
-            all.extend(self.inputs.warm().into_iter().filter(|(name, _)| Some(name) != gone));
-            if all == theirs {
-                return Ok(());
-            }
-            let revision = shared.as_ref().map_or(0, |document| document.revision);
-            let value = all.iter().map(|(name, since)| (name.as_str(), Value::from(since.to_string()))).collect();
-            match self.store.put_document(WARM, Some(revision), &value).await? {
-                DocumentWritten::Stored(_) => return Ok(()),
-                DocumentWritten::Conflict(now) => shared = now,
             }
         }
     }
@@ -226,11 +111,11 @@ impl Sharing {
                 biased;
                 done = step => match done {
                     Ok(next) => {
-                        self.works(FOLLOWING);
+                        self.health.works(FOLLOWING);
                         cursor = next;
                     }
                     Err(error) => {
-                        self.failed(FOLLOWING, &error);
+                        self.health.failed(FOLLOWING, &error);
                         tokio::time::sleep(RETRY).await;
                     }
                 },
@@ -245,8 +130,8 @@ impl Sharing {
 
     async fn take(&self, subject: &Subject) -> Result<(), StoreError> {
         match subject {
-            Subject::Snapshot(SnapshotId { role: Role::Input, cluster }) => self.read_one(cluster).await,
-            Subject::Document(name) if name == WARM => self.share_warm(None).await,
+            Subject::Snapshot(SnapshotId { role: Role::Input, cluster }) => self.shared_inputs.read_one(cluster).await,
+            Subject::Document(name) if name == WARM => self.shared_inputs.share_warm(None).await,
             Subject::Document(name) => {
                 if self.memory.read(&*self.store, name).await? {
                     self.inputs.look_again();
@@ -257,86 +142,30 @@ impl Sharing {
         }
     }
 
-    /// Takes over all that is newer, and has all written that is not there, or is older: the store may be new.
+    /// Reads everything, and has all written that is not there: the store may be new.
     async fn catch_up(&self) -> Result<(), StoreError> {
         let is_complete = self.inputs.knows_registered();
-        self.share_warm(None).await?;
-        let heads = self.store.heads().await?;
-        let ours = self.inputs.all_held();
-        let head = |cluster: &Name| heads.get(&SnapshotId::input(cluster.clone()));
-        let lacking = ours.iter().filter(|(cluster, held)| head(cluster).is_none_or(|head| is_older(head, held)));
-        self.inputs.put_back_unshared(lacking.map(|(cluster, _)| cluster.clone()).collect());
-        for SnapshotId { cluster, .. } in heads.keys().filter(|id| id.role == Role::Input) {
-            if self.inputs.is_registered(cluster) {
-                self.read_one(cluster).await?;
-            }
-        }
+        self.shared_inputs.catch_up().await?;
         self.memory.read_all(&*self.store).await?;
         if is_complete {
             self.inputs.store_is_read();
         }
         Ok(())
     }
-
-    async fn read_one(&self, cluster: &Name) -> Result<(), StoreError> {
-        let base = self.known.lock().get(cluster).cloned();
-        let Some(stored) = self.store.load(&SnapshotId::input(cluster.clone()), base.as_ref()).await? else {
-            // Absent is not gone: what we hold of it stays, and is written back by whoever catches up.
-            self.known.lock().remove(cluster);
-            return Ok(());
-        };
-        if !self.inputs.warm().contains_key(cluster) {
-            // So that it is warm since the same time everywhere.
-            self.share_warm(None).await?;
-        }
-        self.inputs.adopt(cluster, Held::restored(Arc::clone(stored.snapshot()), stored.version()));
-        self.known.lock().insert(cluster.clone(), stored);
-        Ok(())
-    }
-
-    fn failed(&self, what: &'static str, error: &StoreError) {
-        self.metrics.store_errors.inc();
-        let reason = error.to_string();
-        // Of a store that is away the watch of its health says so once.
-        let is_told = !self.store.health().borrow().is_connected() || self.failing.lock().get(what) == Some(&reason);
-        if is_told {
-            tracing::debug!(what, %error, "the snapshot store did not answer");
-            return;
-        }
-        tracing::error!(
-            what,
-            %error,
-            "the snapshot store refuses: translation goes on with what is in memory, other replicas do not see changes \
-             until it is mended"
-        );
-        self.failing.lock().insert(what, reason);
-    }
-
-    /// Takes note that something works that may have failed before.
-    fn works(&self, what: &'static str) {
-        if self.failing.lock().remove(what).is_some() {
-            tracing::info!(what, "the snapshot store does it again");
-        }
-    }
-}
-
-fn warm_in(value: &Value, now: Timestamp) -> WarmClusters {
-    warm::shared(value, now)
-}
-
-/// Whether what the store has is older than what we hold.
-fn is_older(head: &Head, held: &Held) -> bool {
-    (head.version, head.digest) < (held.version(), held.visible().digest())
 }
 
 #[cfg(test)]
 mod tests {
-    use meshrelay_snapshot::{Object, Snapshot};
-    use meshrelay_store::MemoryStore;
-    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    use jiff::Timestamp;
+    use meshrelay_relay::Held;
+    use meshrelay_snapshot::{Name, Object, Snapshot};
+    use meshrelay_store::{MemoryStore, Stored};
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::warm::Registration;
+    use crate::warm::{self, Registration, WarmClusters};
 
     fn snapshot(content: u64) -> Arc<Snapshot> {
         let object = json!({
@@ -453,7 +282,7 @@ mod tests {
         let mut see = async |clusters: usize| loop {
             let heads = store.heads().await.unwrap();
             let warm =
-                store.document(WARM).await.unwrap().map(|warm| warm_in(&warm.value, time(0))).unwrap_or_default();
+                store.document(WARM).await.unwrap().map(|warm| warm::shared(&warm.value, time(0))).unwrap_or_default();
             if (heads.len(), warm.len()) == (clusters, clusters) {
                 return;
             }
