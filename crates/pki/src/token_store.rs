@@ -215,22 +215,22 @@ mod tests {
     #[test]
     fn a_single_use_token_is_used_once_by_its_cluster_in_its_time() {
         let mut store = TokenStore::default();
-        let (id, token) = store.issue(&cluster("c1"), at(0), DEFAULT_TOKEN_LIFE).unwrap();
+        let (id, token) = store.issue(&cluster("east"), at(0), DEFAULT_TOKEN_LIFE).unwrap();
         let before = store.clone();
-        let refused = store.redeem(None, &cluster("c2"), &token, &KEY, at(1)).unwrap_err();
+        let refused = store.redeem(None, &cluster("west"), &token, &KEY, at(1)).unwrap_err();
         assert_eq!(refused.code(), "MR0333");
-        assert!(!refused.to_string().contains("c1"), "another cluster's name is not told");
-        assert_eq!(store.redeem(None, &cluster("c1"), &Token::generate(), &KEY, at(1)), Err(TokenRefusal::Wrong));
-        assert_eq!(store.redeem(None, &cluster("c1"), &token, &KEY, at(25)).unwrap_err().code(), "MR0332");
+        assert!(!refused.to_string().contains("east"), "another cluster's name is not told");
+        assert_eq!(store.redeem(None, &cluster("east"), &Token::generate(), &KEY, at(1)), Err(TokenRefusal::Wrong));
+        assert_eq!(store.redeem(None, &cluster("east"), &token, &KEY, at(25)).unwrap_err().code(), "MR0332");
         assert_eq!(store, before, "a refusal uses nothing up");
 
-        let redeemed = store.redeem(None, &cluster("c1"), &token, &KEY, at(2));
+        let redeemed = store.redeem(None, &cluster("east"), &token, &KEY, at(2));
         assert_eq!(redeemed, Ok(Redeemed::SingleUse { id: id.clone() }));
-        let again = store.redeem(None, &cluster("c1"), &token, &KEY, at(3));
+        let again = store.redeem(None, &cluster("east"), &token, &KEY, at(3));
         assert_eq!(again, redeemed, "a lost answer is asked for again with the same key");
-        let stolen = store.redeem(None, &cluster("c1"), &token, &OTHER_KEY, at(3)).unwrap_err();
+        let stolen = store.redeem(None, &cluster("east"), &token, &OTHER_KEY, at(3)).unwrap_err();
         assert_eq!(stolen, TokenRefusal::AlreadyUsed { id, at: at(2) });
-        assert!(store.redeem(None, &cluster("c1"), &token, &KEY, at(25)).is_err(), "but not after its end");
+        assert!(store.redeem(None, &cluster("east"), &token, &KEY, at(25)).is_err(), "but not after its end");
     }
 
     #[test]

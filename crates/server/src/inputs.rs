@@ -30,6 +30,9 @@ struct State {
     registered: BTreeMap<Name, Registration>,
     warm: WarmClusters,
     held: BTreeMap<Name, Held>,
+    /// Version of the input of each cluster when it was deregistered. What is not newer counts for nothing when it is registered
+    /// again: the store may have it still, if it was away.
+    gone: BTreeMap<Name, u64>,
     /// There is a store, and what is in it was not read yet.
     store_unread: bool,
     /// Clusters of which the store lacks what we hold, or that are gone.
@@ -81,7 +84,10 @@ impl Inputs {
         let removed: Vec<Name> =
             state.registered.keys().filter(|name| !registered.contains_key(*name)).cloned().collect();
         for name in &removed {
-            state.held.remove(name);
+            if let Some(held) = state.held.remove(name) {
+                let gone = state.gone.entry(name.clone()).or_default();
+                *gone = held.version().max(*gone);
+            }
             state.warm.remove(name);
         }
         // In the same step, so that nobody translates without a cluster that another process knows to be warm.
@@ -158,18 +164,24 @@ impl Inputs {
         self.unshared.send_replace(());
     }
 
-    /// Takes over an input that another replica has, if it is newer than what is held.
+    /// Takes over an input that another replica has, if it is newer than what is held, and than what was when the cluster was
+    /// deregistered.
     pub(crate) fn adopt(&self, cluster: &Name, input: Held) {
         let rank = |held: &Held| (held.version(), held.visible().digest());
         let mut state = self.state.lock();
         let is_newer = state.held.get(cluster).is_none_or(|held| rank(held) < rank(&input));
-        if !is_newer || !state.registered.contains_key(cluster) {
+        if !is_newer || state.is_gone(cluster, input.version()) {
             return;
         }
         state.held.insert(cluster.clone(), input);
         state.warm.entry(cluster.clone()).or_insert_with(|| self.clock.now());
         drop(state);
         self.changed.send_replace(Instant::now());
+    }
+
+    /// Whether an input of that version is from before the cluster was deregistered.
+    pub(crate) fn is_gone(&self, cluster: &Name, version: u64) -> bool {
+        self.state.lock().is_gone(cluster, version)
     }
 
     /// Everything that is held.
@@ -260,6 +272,10 @@ impl Inputs {
 }
 
 impl State {
+    fn is_gone(&self, cluster: &Name, version: u64) -> bool {
+        !self.registered.contains_key(cluster) || self.gone.get(cluster).is_some_and(|gone| version <= *gone)
+    }
+
     fn knows_all_registered(&self) -> bool {
         self.local.as_ref().is_some_and(|local| {
             let meta = local.meta();

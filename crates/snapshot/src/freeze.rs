@@ -27,7 +27,8 @@ pub struct Kept {
 
 /// Puts an output in force for the cluster `own`, where `before` is. Where the output has no doubts, all of it is in force
 /// and nothing else. Otherwise what depends on a doubtful cluster, as the object that is in force says, is not deleted; and
-/// if nothing at all is known of that cluster, it stays as it is. What is new is added.
+/// if nothing at all is known of that cluster, it stays as it is, but for that it names the clusters that the output's version
+/// of it depends on. What is new is added.
 ///
 /// A cluster of which a newer input had a part in what is in force than in the output is doubtful too: whoever made the output
 /// has not heard of it yet, so that nothing is known of how the cluster is now. As nobody says then what else it may not have
@@ -56,11 +57,15 @@ pub fn freeze(before: &Snapshot, output: &Snapshot, own: &Name) -> Frozen {
         let Some(held) = before.get(object.key()) else { continue };
         let missing = doubts.about(held).find(|(name, _)| doubts.is_missing(name));
         if let Some((because, reason)) = missing {
-            frozen.in_force.insert(Arc::clone(held));
+            // What the output has of it is in force too, so it also depends on whatever had a part in that.
+            let held = naming(held, &depends_on(&object), own);
+            frozen.in_force.insert(held);
             let kept = Kept { because: Some(because.clone()), reason: reason.to_owned(), changed: true };
             frozen.kept.insert(object.key().clone(), kept);
-        } else if let Some(object) = still_depending(&object, doubts.about(held).map(|(name, _)| name), own) {
-            frozen.in_force.insert(Arc::new(object));
+        } else {
+            // What the doubtful clusters had a part in may be among what is not known.
+            let doubtful = doubts.about(held).map(|(name, _)| name.clone()).collect();
+            frozen.in_force.insert(naming(&object, &doubtful, own));
         }
     }
     frozen
@@ -146,17 +151,16 @@ impl<'a> Doubts<'a> {
     }
 }
 
-/// The new version of an object with the doubtful clusters that the former one depended on, if it names them no more: what
-/// they had a part in may be among what is not known. `None` where nothing is to be added.
-fn still_depending<'a>(object: &Object, doubtful: impl Iterator<Item = &'a Name>, own: &Name) -> Option<Object> {
+/// The object with the name of each of these clusters but its own as one that it depends on.
+fn naming(object: &Arc<Object>, clusters: &BTreeSet<Name>, own: &Name) -> Arc<Object> {
     let named = depends_on(object);
-    let lost: Vec<&Name> = doubtful.filter(|name| *name != own && !named.contains(*name)).collect();
-    if lost.is_empty() {
-        return None;
+    let lacking: Vec<&Name> = clusters.iter().filter(|name| *name != own && !named.contains(*name)).collect();
+    if lacking.is_empty() {
+        return Arc::clone(object);
     }
     let mut value = object.value();
-    depend_on(&mut value, own, lost);
-    Object::from_value(&value).ok()
+    depend_on(&mut value, own, lacking);
+    Object::from_value(&value).map_or_else(|_| Arc::clone(object), Arc::new)
 }
 
 #[cfg(test)]
@@ -228,7 +232,11 @@ mod tests {
                         None => {
                             prop_assert_eq!(now, Some(held).filter(|held| doubtful(held, None)));
                         }
-                        Some(_) if doubtful(held, Some(Lack::Missing)) => prop_assert_eq!(now, Some(held)),
+                        Some(wanted) if doubtful(held, Some(Lack::Missing)) => {
+                            let on: BTreeSet<Name> = depends_on(held).union(&depends_on(wanted)).cloned().collect();
+                            prop_assert_eq!(now.unwrap().annotation("content"), held.annotation("content"));
+                            prop_assert_eq!(depends_on(now.unwrap()), on);
+                        }
                         Some(wanted) => {
                             let now = now.unwrap();
                             prop_assert_eq!(now.annotation("content"), wanted.annotation("content"));
@@ -291,6 +299,22 @@ mod tests {
         // It has heard of it, and nothing else has changed.
         let current = made_from(&[(2, 2, &[0, 1]), (3, 1, &[1]), (5, 0, &[])], &[("a", 9), ("b", 6)]);
         assert_eq!(freeze(&expected, &current, &own), Frozen { in_force: current, kept: BTreeMap::new() });
+    }
+
+    /// What two clusters give is in force because of one of them, which then is away; the other one is behind afterwards.
+    #[test]
+    fn what_is_kept_for_one_cluster_depends_on_the_others_that_would_have_it_by_now() {
+        let own = Name::from("own");
+        let before = made_from(&[(1, 0, &[0])], &[("a", 5), ("b", 5)]);
+        let mut without = made_from(&[(1, 0, &[1])], &[("b", 6)]);
+        let doubt = ClusterDoubt { lack: Lack::Missing, reason: "away".to_owned() };
+        without.set_meta(SnapshotMeta { doubts: [("a".into(), doubt)].into(), ..without.meta().clone() });
+        let in_force = freeze(&before, &without, &own).in_force;
+        // a has it no more, and whoever made this has not heard that b has it.
+        let behind = made_from(&[(1, 1, &[])], &[("a", 6), ("b", 5)]);
+        let frozen = freeze(&in_force, &behind, &own);
+        assert_eq!(frozen.in_force.iter().next().unwrap().annotation("content").unwrap(), "0");
+        assert_eq!(frozen.kept.values().next().unwrap().because, Some("b".into()));
     }
 
     #[test]

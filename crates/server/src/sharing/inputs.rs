@@ -68,12 +68,9 @@ impl SharedInputs {
         }
     }
 
-    async fn write_one(&self, cluster: &Name) -> Result<(), StoreError> {
+    pub(super) async fn write_one(&self, cluster: &Name) -> Result<(), StoreError> {
         let Some(held) = self.inputs.held(cluster) else {
-            // Deregistered: what is left of it in the store would come back with the next restart.
-            self.known.lock().remove(cluster);
-            self.store.remove(&SnapshotId::input(cluster.clone())).await?;
-            return self.share_warm(Some(cluster)).await;
+            return self.remove_one(cluster).await;
         };
         // Warm first: should this process die in between, others wait for the input rather than do without.
         self.share_warm(None).await?;
@@ -86,6 +83,20 @@ impl SharedInputs {
             Written::Newer(_) => self.read_one(cluster).await?,
         }
         Ok(())
+    }
+
+    /// Removes what is left of a deregistered cluster: it would come back with the next restart. If it is registered again by
+    /// now, another replica may have a new input of it.
+    async fn remove_one(&self, cluster: &Name) -> Result<(), StoreError> {
+        let id = SnapshotId::input(cluster.clone());
+        if let Some(head) = self.store.heads().await?.get(&id)
+            && !self.inputs.is_gone(cluster, head.version)
+        {
+            return Ok(());
+        }
+        self.known.lock().remove(cluster);
+        self.store.remove(&id).await?;
+        self.share_warm(Some(cluster)).await
     }
 
     /// Makes the store's list of warm clusters hold ours too, without one that is gone.

@@ -295,4 +295,39 @@ mod tests {
         a.inputs.set_management(Arc::default(), BTreeMap::from([("two".into(), Registration::default())]));
         see(0).await;
     }
+
+    /// The store was away while it was deregistered, so what it sent before is there still.
+    #[tokio::test]
+    async fn what_a_cluster_sent_before_it_was_registered_anew_counts_for_nothing() {
+        let (store, inputs) =
+            (Arc::new(MemoryStore::default()), Arc::new(Inputs::new("mgmt".into(), Default::default())));
+        let shared_store: Arc<dyn SnapshotStore> = Arc::<MemoryStore>::clone(&store);
+        let shared = SharedInputs::new(shared_store, Arc::clone(&inputs), Metrics::default(), "a".to_owned());
+        let (one, id) = (Name::from("one"), SnapshotId::input("one"));
+        let registered = || BTreeMap::from([(one.clone(), Registration::default())]);
+        inputs.set_management(Arc::default(), registered());
+        inputs.set(&one, held(2, 2), time(1));
+        inputs.set_management(Arc::default(), BTreeMap::new());
+        inputs.set_management(Arc::default(), registered());
+        for (version, stays) in [(1, false), (2, false), (3, true)] {
+            store.put(&id, &Stored::new(version, snapshot(version), Value::Null, "gone")).await.unwrap();
+            shared.read_one(&one).await.unwrap();
+            assert_eq!(inputs.held(&one).map(|held| held.version()), Some(version).filter(|_| stays));
+            shared.write_one(&one).await.unwrap();
+            assert_eq!(store.heads().await.unwrap().contains_key(&id), stays, "version {version}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_is_registered_anew_keeps_what_another_replica_has_of_it() {
+        let (store, inputs) =
+            (Arc::new(MemoryStore::default()), Arc::new(Inputs::new("mgmt".into(), Default::default())));
+        let shared_store: Arc<dyn SnapshotStore> = Arc::<MemoryStore>::clone(&store);
+        let shared = SharedInputs::new(shared_store, Arc::clone(&inputs), Metrics::default(), "a".to_owned());
+        inputs.set_management(Arc::default(), BTreeMap::from([("one".into(), Registration::default())]));
+        let id = SnapshotId::input("one");
+        store.put(&id, &Stored::new(3, snapshot(3), Value::Null, "b")).await.unwrap();
+        shared.write_one(&"one".into()).await.unwrap();
+        assert!(store.heads().await.unwrap().contains_key(&id));
+    }
 }
