@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,8 +27,8 @@ pub(crate) struct ColdStartArguments {
     #[arg(long)]
     address: String,
     /// Starts that are measured
-    #[arg(long, default_value_t = 3)]
-    starts: usize,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    starts: u32,
     /// Folder with the programs; default is the one of this program
     #[arg(long)]
     programs: Option<PathBuf>,
@@ -45,6 +45,19 @@ pub(crate) fn run(arguments: &ColdStartArguments) -> anyhow::Result<()> {
     let temporary = tempfile::tempdir()?;
     let folder = temporary.path();
     let ids = runtime.block_on(fill(arguments, folder))?;
+    let measured = measure(arguments, &programs, folder);
+    // Also after a failure: what is left in Redis would be there for the next one who measures.
+    let removed = runtime.block_on(async {
+        let store = connected(&arguments.address, PLANE).await?;
+        for id in &ids {
+            store.remove(id).await?;
+        }
+        Ok(())
+    });
+    measured.and(removed)
+}
+
+fn measure(arguments: &ColdStartArguments, programs: &Path, folder: &Path) -> anyhow::Result<()> {
     for number in 0..arguments.starts {
         let health = free_address()?;
         let begun = Instant::now();
@@ -80,17 +93,11 @@ pub(crate) fn run(arguments: &ColdStartArguments) -> anyhow::Result<()> {
             took.as_secs_f64()
         ))?;
     }
-    runtime.block_on(async {
-        let store = connected(&arguments.address, PLANE).await?;
-        for id in &ids {
-            store.remove(id).await?;
-        }
-        Ok(())
-    })
+    Ok(())
 }
 
 /// Writes the inputs of all workload clusters as a replica would, and the management cluster as a folder.
-async fn fill(arguments: &ColdStartArguments, folder: &std::path::Path) -> anyhow::Result<Vec<SnapshotId>> {
+async fn fill(arguments: &ColdStartArguments, folder: &Path) -> anyhow::Result<Vec<SnapshotId>> {
     let mut fleet = fleet::generate(&arguments.size)?;
     let store = connected(&arguments.address, PLANE).await?;
     let (mut ids, mut objects, mut bytes) = (Vec::new(), 0, 0);

@@ -20,11 +20,14 @@ const FEDERATED: &str = "federated";
 /// Namespaces of applications per cluster; services are spread over them.
 const NAMESPACES: usize = 5;
 
+/// Each has an address of its own in 203.0.0.0/8, by the second and third number.
+const MOST_CLUSTERS: usize = 65_536;
+
 /// How large a fleet is.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Size {
     /// Workload clusters, beside the management cluster
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = cluster_count)]
     pub(crate) clusters: usize,
     /// Services per workload cluster, each with a Deployment and a ServiceAccount
     #[arg(long, default_value_t = 100)]
@@ -44,6 +47,12 @@ pub(crate) struct Size {
     /// Seed of what is random
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+}
+
+/// What addresses of gateways have room for, and at least something to measure.
+fn cluster_count(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=MOST_CLUSTERS).contains(count));
+    count.ok_or_else(|| format!("expected a number from 1 to {MOST_CLUSTERS}"))
 }
 
 /// Name of a workload cluster.
@@ -245,6 +254,14 @@ pub(crate) fn virtual_destination(number: usize, size: &Size, edit: usize) -> Va
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fleet_has_as_many_clusters_as_there_are_addresses() {
+        assert_eq!((cluster_count("1"), cluster_count("65536")), (Ok(1), Ok(65_536)));
+        for wrong in ["0", "65537", "-1", "many", ""] {
+            assert!(cluster_count(wrong).unwrap_err().contains("from 1 to 65536"), "{wrong}");
+        }
+    }
 
     #[test]
     fn the_same_size_and_seed_give_the_same_fleet_without_problems() {

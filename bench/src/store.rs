@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use meshrelay_snapshot::{Object, Snapshot};
-use meshrelay_store::{Changes, Cursor, RedisSettings, RedisStore, SnapshotId, SnapshotStore, Stored, Subject};
+use meshrelay_store::{Changes, Cursor, Reach, RedisSettings, RedisStore, SnapshotId, SnapshotStore, Stored, Subject};
 use serde_json::{Value, json};
 
 use crate::fleet::{self, Size};
@@ -57,10 +57,11 @@ pub(crate) async fn connected(address: &str, plane: &str) -> anyhow::Result<Redi
     let store = RedisStore::start(settings, plane)?;
     let mut health = store.health();
     let connected = tokio::time::timeout(DEADLINE, health.wait_for(|health| health.is_connected())).await.is_ok();
-    if !connected {
-        bail!("no connection to {address}: {:?}", health.borrow().reach);
+    let reach = health.borrow().reach.clone();
+    match reach {
+        Reach::Away { error, .. } if !connected => Err(error.into()),
+        _ => Ok(store),
     }
-    Ok(store)
 }
 
 async fn measure(arguments: &StoreArguments) -> anyhow::Result<()> {

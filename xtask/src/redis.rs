@@ -11,8 +11,14 @@ use crate::run;
 use crate::say;
 use crate::setup::TOOLS;
 
-/// Debian packages of the server, and of libraries that a small system lacks.
-const PACKAGES: [&str; 5] = ["redis-server", "redis-tools", "liblzf1", "libjemalloc2", "libatomic1"];
+/// Debian packages of the server.
+const PACKAGES: [&str; 2] = ["redis-server", "redis-tools"];
+
+/// Of the server that behaves as Redis does and is newer, which Debian has in backports first.
+const VALKEY: [&str; 2] = ["valkey-server", "valkey-tools"];
+
+/// Of libraries that a small system lacks.
+const LIBRARIES: [&str; 3] = ["liblzf1", "libjemalloc2", "libatomic1"];
 
 /// Runs a program of the unpacked packages with their libraries. Redis looks at its own name, so that stays.
 const WRAPPER: &str = r#"#!/bin/sh
@@ -50,11 +56,38 @@ fn version(program: &Path) -> Option<String> {
     line.split(' ').find_map(|word| word.strip_prefix("v=")).map(str::to_owned)
 }
 
+/// Installs `valkey-server` in the same way, which one test needs; says so where that is not possible.
+pub(crate) fn set_up_valkey(root: &Path) {
+    let directory = root.join(TOOLS).join("valkey");
+    let ours = directory.join("bin/valkey-server");
+    let installed = || version(&ours).map(|version| say(&format!("valkey-server: {version} ({})\n", ours.display())));
+    if installed().is_some() {
+        return;
+    }
+    match install_valkey(&directory) {
+        Ok(()) if installed().is_some() => {}
+        Ok(()) => say("valkey-server was installed but does not run: the test that needs it is skipped\n"),
+        Err(error) => say(&format!("no valkey-server: {error:#}; the test that needs it is skipped\n")),
+    }
+}
+
 fn install(directory: &Path) -> anyhow::Result<()> {
-    let (root, bin) = (directory.join("root"), directory.join("bin"));
-    debian::unpack(&PACKAGES, &root)?;
+    let root = directory.join("root");
+    debian::unpack(&[&PACKAGES[..], &LIBRARIES].concat(), &root)?;
+    wrap(directory, &["redis-server", "redis-cli", "redis-benchmark"])
+}
+
+fn install_valkey(directory: &Path) -> anyhow::Result<()> {
+    let root = directory.join("root");
+    debian::unpack(&LIBRARIES, &root)?;
+    debian::unpack_backports(&VALKEY, &root).or_else(|_| debian::unpack(&VALKEY, &root))?;
+    wrap(directory, &["valkey-server"])
+}
+
+fn wrap(directory: &Path, programs: &[&str]) -> anyhow::Result<()> {
+    let bin = directory.join("bin");
     std::fs::create_dir_all(&bin)?;
-    for program in ["redis-server", "redis-cli", "redis-benchmark"] {
+    for program in programs {
         let wrapper = bin.join(program);
         std::fs::write(&wrapper, WRAPPER)?;
         std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755))?;

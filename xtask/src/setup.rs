@@ -30,6 +30,7 @@ pub(crate) fn set_up(root: &Path) -> anyhow::Result<Tools> {
     components(root)?;
     let cargo_deny = cargo_deny(root)?;
     redis::set_up(root)?;
+    redis::set_up_valkey(root);
     prometheus::set_up(root)?;
     faketime::set_up(root)?;
     let go = run::answer(Command::new("go").arg("version"));

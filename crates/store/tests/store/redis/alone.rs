@@ -1,12 +1,13 @@
 //! The suite over one server, and what can be seen of the store from the server's side.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 
 use meshrelay_store::{SnapshotId, SnapshotStore as _, Written};
 use redis::{Value, from_redis_value};
 use serde_json::json;
 
-use super::{alone, connected, settings};
+use super::{alone, connected, settings, suite};
 use crate::conformance::{Plane, cases, each_a_test};
 use crate::sample;
 use meshrelay_testbed::Redis;
@@ -19,6 +20,17 @@ async fn plane() -> Plane {
 }
 
 cases!(each_a_test, plane);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn valkey_behaves_as_redis_does() {
+    let Some(server) = Redis::valkey() else {
+        // Past what the test harness keeps to itself: whoever reads the output sees it, and `cargo xtask test` counts it.
+        let told = "\nSKIPPED valkey: there is no valkey-server; `cargo xtask setup` installs it where Debian has it";
+        return writeln!(std::io::stdout(), "{told}").unwrap();
+    };
+    assert_eq!(server.info("server_name"), "valkey");
+    suite(&settings(server.address())).await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planes_share_a_server_without_seeing_each_other() {
