@@ -32,7 +32,7 @@ struct State {
     held: BTreeMap<Name, Held>,
     /// Version of the input of each cluster when it was deregistered. What is not newer counts for nothing when it is registered
     /// again: the store may have it still, if it was away.
-    gone: BTreeMap<Name, u64>,
+    deregistered: BTreeMap<Name, u64>,
     /// There is a store, and what is in it was not read yet.
     store_unread: bool,
     /// Clusters of which the store lacks what we hold, or that are gone.
@@ -85,8 +85,8 @@ impl Inputs {
             state.registered.keys().filter(|name| !registered.contains_key(*name)).cloned().collect();
         for name in &removed {
             if let Some(held) = state.held.remove(name) {
-                let gone = state.gone.entry(name.clone()).or_default();
-                *gone = held.version().max(*gone);
+                let last = state.deregistered.entry(name.clone()).or_default();
+                *last = held.version().max(*last);
             }
             state.warm.remove(name);
         }
@@ -170,7 +170,7 @@ impl Inputs {
         let rank = |held: &Held| (held.version(), held.visible().digest());
         let mut state = self.state.lock();
         let is_newer = state.held.get(cluster).is_none_or(|held| rank(held) < rank(&input));
-        if !is_newer || state.is_gone(cluster, input.version()) {
+        if !is_newer || state.precedes_registration(cluster, input.version()) {
             return;
         }
         state.held.insert(cluster.clone(), input);
@@ -179,9 +179,9 @@ impl Inputs {
         self.changed.send_replace(Instant::now());
     }
 
-    /// Whether an input of that version is from before the cluster was deregistered.
-    pub(crate) fn is_gone(&self, cluster: &Name, version: u64) -> bool {
-        self.state.lock().is_gone(cluster, version)
+    /// Whether an input of that version is from before the cluster was registered, if it is.
+    pub(crate) fn precedes_registration(&self, cluster: &Name, version: u64) -> bool {
+        self.state.lock().precedes_registration(cluster, version)
     }
 
     /// Everything that is held.
@@ -272,8 +272,8 @@ impl Inputs {
 }
 
 impl State {
-    fn is_gone(&self, cluster: &Name, version: u64) -> bool {
-        !self.registered.contains_key(cluster) || self.gone.get(cluster).is_some_and(|gone| version <= *gone)
+    fn precedes_registration(&self, cluster: &Name, version: u64) -> bool {
+        !self.registered.contains_key(cluster) || self.deregistered.get(cluster).is_some_and(|last| version <= *last)
     }
 
     fn knows_all_registered(&self) -> bool {

@@ -90,7 +90,7 @@ impl SharedInputs {
     async fn remove_one(&self, cluster: &Name) -> Result<(), StoreError> {
         let id = SnapshotId::input(cluster.clone());
         if let Some(head) = self.store.heads().await?.get(&id)
-            && !self.inputs.is_gone(cluster, head.version)
+            && !self.inputs.precedes_registration(cluster, head.version)
         {
             return Ok(());
         }

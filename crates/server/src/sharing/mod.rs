@@ -296,13 +296,19 @@ mod tests {
         see(0).await;
     }
 
+    /// A replica's part in sharing inputs, without tasks.
+    fn shared() -> (MemoryStore, Arc<Inputs>, SharedInputs) {
+        let store = MemoryStore::default();
+        let inputs = Arc::new(Inputs::new("mgmt".into(), WarmClusters::new()));
+        let shared =
+            SharedInputs::new(Arc::new(store.clone()), Arc::clone(&inputs), Metrics::default(), "a".to_owned());
+        (store, inputs, shared)
+    }
+
     /// The store was away while it was deregistered, so what it sent before is there still.
     #[tokio::test]
     async fn what_a_cluster_sent_before_it_was_registered_anew_counts_for_nothing() {
-        let (store, inputs) =
-            (Arc::new(MemoryStore::default()), Arc::new(Inputs::new("mgmt".into(), Default::default())));
-        let shared_store: Arc<dyn SnapshotStore> = Arc::<MemoryStore>::clone(&store);
-        let shared = SharedInputs::new(shared_store, Arc::clone(&inputs), Metrics::default(), "a".to_owned());
+        let (store, inputs, shared) = shared();
         let (one, id) = (Name::from("one"), SnapshotId::input("one"));
         let registered = || BTreeMap::from([(one.clone(), Registration::default())]);
         inputs.set_management(Arc::default(), registered());
@@ -320,10 +326,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_cluster_that_is_registered_anew_keeps_what_another_replica_has_of_it() {
-        let (store, inputs) =
-            (Arc::new(MemoryStore::default()), Arc::new(Inputs::new("mgmt".into(), Default::default())));
-        let shared_store: Arc<dyn SnapshotStore> = Arc::<MemoryStore>::clone(&store);
-        let shared = SharedInputs::new(shared_store, Arc::clone(&inputs), Metrics::default(), "a".to_owned());
+        let (store, inputs, shared) = shared();
         inputs.set_management(Arc::default(), BTreeMap::from([("one".into(), Registration::default())]));
         let id = SnapshotId::input("one");
         store.put(&id, &Stored::new(3, snapshot(3), Value::Null, "b")).await.unwrap();
