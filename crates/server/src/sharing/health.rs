@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meshrelay_store::{SnapshotStore, StoreError};
+use meshrelay_store::{Reach, SnapshotStore, StoreError};
 use parking_lot::Mutex;
 
 use crate::Metrics;
@@ -31,13 +31,13 @@ impl StoreHealth {
         }
         loop {
             let now = health.borrow_and_update().clone();
-            match (was_connected, now.is_connected()) {
-                (true, false) => tracing::error!(
-                    reach = ?now.reach,
+            match (was_connected, &now.reach) {
+                (true, Reach::Away { error, .. }) => tracing::error!(
+                    %error,
                     "the snapshot store is away: translation goes on with what is in memory, other replicas do not see \
                      changes until it is back"
                 ),
-                (false, true) => tracing::info!("the snapshot store is back: writing what it lacks"),
+                (false, Reach::Connected) => tracing::info!("the snapshot store is back: writing what it lacks"),
                 _ => {}
             }
             was_connected = now.is_connected();
