@@ -103,15 +103,17 @@ fn processor_times(programs: &[&Program]) -> anyhow::Result<Vec<Duration>> {
     programs.iter().map(|program| program.processor_time()).collect()
 }
 
-/// Number of files below a folder, without certificates and other state.
+/// Number of files below a folder, without certificates, other state, and what is on record about outputs.
 fn files(folder: &Path) -> anyhow::Result<usize> {
     let mut count = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_name() == ".state" {
-            continue;
+        let name = entry.file_name();
+        if entry.file_type()?.is_dir() {
+            count += if name == ".state" { 0 } else { files(&entry.path())? };
+        } else {
+            count += usize::from(!name.as_encoded_bytes().starts_with(b"."));
         }
-        count += if entry.file_type()?.is_dir() { files(&entry.path())? } else { 1 };
     }
     Ok(count)
 }

@@ -9,6 +9,7 @@ mod hub;
 mod reconnect;
 mod server;
 mod status;
+mod streams;
 mod traffic;
 mod transport;
 
@@ -22,8 +23,9 @@ use tonic::transport::{Endpoint, Server};
 pub use client::{Client, Identity};
 pub use hub::{Caller, Hub, Notice, Registrar};
 pub use reconnect::{Applier, Connection, Connections, Progress, Reconnect};
-pub use server::{RelayHandle, RelayService, ServerSettings};
+pub use server::{RelayService, ServerSettings};
 pub use status::{CODE_HEADER, end_of, refusal_of, to_status};
+pub use streams::RelayHandle;
 pub use traffic::Traffic;
 pub use transport::{Call, Frames, Reply, Transport};
 

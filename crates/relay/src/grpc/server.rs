@@ -1,20 +1,18 @@
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
 use meshrelay_snapshot::{Name, Snapshot};
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::drive::{Clock, Control, WRITE_AHEAD, Wires, drive};
 use super::status::{end_of_client, status_of, to_status};
-use super::{Call, Caller, Frames, Hub, Notice, Peer, Registrar, Registration, Reply, Traffic, Transport, proto};
-use crate::presence::{Direction, Presence};
+use super::streams::{Claim, RelayHandle, Streams};
+use super::{Call, Caller, Frames, Hub, Notice, Peer, Registrar, Registration, Reply, Transport, proto};
+use crate::presence::Direction;
 use crate::wire::{Frame, Hello, codec};
 use crate::{
     ApplyReport, End, Limits, Memory, Received, Receiver, Refusal, RefusalReason, Sender, Sent, Setup, Timing,
@@ -59,17 +57,6 @@ struct Shared<R, H> {
     clock: Clock,
 }
 
-/// The streams that are open, for those who want to end them.
-#[derive(Debug, Default)]
-struct Streams {
-    presence: Mutex<Presence<watch::Sender<Control>>>,
-    /// What each agent is known to hold of its output, kept to make deltas from after a reconnect.
-    bases: Mutex<BTreeMap<Name, Arc<Snapshot>>>,
-    draining: Mutex<Option<String>>,
-    cut: CancellationToken,
-    traffic: Traffic,
-}
-
 /// The relay's gRPC service.
 pub struct RelayService<R, H> {
     shared: Arc<Shared<R, H>>,
@@ -84,66 +71,6 @@ impl<R, H> Clone for RelayService<R, H> {
 impl<R, H> std::fmt::Debug for RelayService<R, H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RelayService").field("settings", &self.shared.settings).finish_non_exhaustive()
-    }
-}
-
-/// Ends streams from outside and tells what passed.
-#[derive(Clone, Debug)]
-pub struct RelayHandle {
-    streams: Arc<Streams>,
-}
-
-impl RelayHandle {
-    /// Ends the streams of a cluster and tells its agent why, as when it is no longer registered.
-    pub fn disconnect(&self, cluster: &str, refusal: &Refusal) {
-        self.streams.bases.lock().remove(cluster);
-        for stream in self.streams.presence.lock().streams_of(cluster) {
-            stream.send_replace(Control::End(End::Refused(refusal.clone())));
-        }
-    }
-
-    /// Asks all agents to connect to another replica, and refuses new streams from now on.
-    pub fn drain(&self, message: &str) {
-        *self.streams.draining.lock() = Some(message.to_owned());
-        for stream in self.streams.presence.lock().streams() {
-            stream.send_replace(Control::Drain(message.to_owned()));
-        }
-    }
-
-    /// Asks the agent of a cluster to connect to another replica.
-    pub fn drain_cluster(&self, cluster: &str, message: &str) {
-        for stream in self.streams.presence.lock().streams_of(cluster) {
-            stream.send_replace(Control::Drain(message.to_owned()));
-        }
-    }
-
-    /// Ends all streams at once and tells nobody, as when the process dies.
-    pub fn cut(&self) {
-        self.streams.cut.cancel();
-    }
-
-    /// Number of open streams.
-    pub fn open_streams(&self) -> usize {
-        self.streams.presence.lock().streams().count()
-    }
-
-    /// What passed through all streams.
-    pub fn traffic(&self) -> &Traffic {
-        &self.streams.traffic
-    }
-}
-
-/// The place of a stream among those that are open, given back whatever becomes of it.
-struct Claim {
-    streams: Arc<Streams>,
-    cluster: Name,
-    direction: Direction,
-    number: u64,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.streams.presence.lock().release(&self.cluster, self.direction, self.number);
     }
 }
 
@@ -167,7 +94,7 @@ impl<R: Registrar, H: Hub> RelayService<R, H> {
 
     /// Ends streams from outside and tells what passed.
     pub fn handle(&self) -> RelayHandle {
-        RelayHandle { streams: Arc::clone(&self.shared.streams) }
+        RelayHandle::new(&self.shared.streams)
     }
 
     /// The service for a router, with the limits on messages that the settings imply.
@@ -307,7 +234,7 @@ impl<R: Registrar, H: Hub> Shared<R, H> {
             .check(&caller, &ours)
             .and_then(|()| self.streams.presence.lock().claim(&cluster, &hello.instance, direction, end));
         let (number, replaced) = claim.map_err(|refusal| self.refuse(&cluster, &refusal))?;
-        let claim = Claim { streams: Arc::clone(&self.streams), cluster: cluster.clone(), direction, number };
+        let claim = Claim::new(&self.streams, &cluster, direction, number);
         if let Some(older) = replaced {
             // Only when the older stream can commit nothing any more does the newer look at what is held.
             older.send_replace(Control::End(End::Superseded));

@@ -204,6 +204,30 @@ fn what_is_said_in_the_name_of_a_service_depends_on_who_else_has_a_policy_for_it
     assert_eq!(unexplained(&translator, &fleet, &complete, &Away::Whole(vec!["c2"])), None);
 }
 
+/// A workspace federates its Services by one of two settings, which follow each other in force.
+#[test]
+fn what_is_asked_in_its_own_cluster_does_not_depend_on_federation() {
+    let mut fleet = larger();
+    let keys = json!({"url": "https://keys.mesh", "destinationRef": {"ref": {"name": "y"}, "port": {"number": 80}}});
+    let policy = json!({"applyToDestinations": [{}], "config": {"providers": {"one": {"remote": keys}}}});
+    let federation = |enabled: bool| json!({"options": {"federation": {"enabled": enabled}}});
+    let admin = "admin.gloo.solo.io/v2";
+    let ports = json!([{"name": "http", "port": 80}]);
+    for (cluster, object) in [
+        ("c2", object(admin, "WorkspaceSettings", "a", "x", federation(false))),
+        ("mgmt", object(admin, "WorkspaceSettings", "a", "x", federation(true))),
+        ("c1", object("v1", "Service", "a", "x", json!({"selector": {"app": "x"}, "ports": ports}))),
+        ("c1", object("security.policy.gloo.solo.io/v2", "JWTPolicy", "a", "x", policy)),
+    ] {
+        apply(&mut fleet, &Edit::Put(cluster, object));
+    }
+    let mut translator = Translator::new(Options::default());
+    let complete = translator.translate(&forwards(&fleet)).outputs;
+    let is_of_service = |object: &&Arc<Object>| object.key().name.starts_with("http-filters-x-");
+    assert!(complete["c1"].iter().any(|object| is_of_service(&object) && !depends(object, "c1", "c2")));
+    assert_eq!(unexplained(&translator, &fleet, &complete, &Away::Whole(vec!["c2"])), None);
+}
+
 /// The same few fleets each time; `PROPTEST_CASES` asks for so many others.
 fn config() -> ProptestConfig {
     let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
@@ -252,10 +276,10 @@ proptest! {
                 let complete = &complete[&cluster];
                 for held in before.iter() {
                     let key: &ObjectKey = held.key();
-                    if complete.get(key).is_some_and(|wanted| has_all_of(held, wanted)) {
+                    if let Some(wanted) = complete.get(key).filter(|wanted| has_all_of(held, wanted)) {
                         // Under what is known in part, changes are taken.
                         let may_change = doubts.is_empty() || !matches!(away, Some(Away::Whole(_)));
-                        let is_there = in_force.get(key).is_some_and(|now| may_change || has_all_of(now, held));
+                        let is_there = in_force.get(key).is_some_and(|now| may_change || has_all_of(now, wanted));
                         prop_assert!(is_there, "{} loses {}, which nobody touched, while {:?}", cluster, key, away);
                     }
                     if !away.as_ref().is_some_and(|away| away.matters(held, &cluster)) {

@@ -100,11 +100,10 @@ impl Caller<'_> {
 
     /// Namespaces and clusters of the Services behind a destination, those of the proxies' own cluster first.
     pub(crate) fn services(&self, target: &Target) -> Vec<ResourceRef> {
-        let mut services: Vec<ResourceRef> = match self.hosts.get(self.model, &target.destination) {
-            Some(host) if target.is_mesh_host => {
-                host.backings.values().map(|backing| backing.service.clone()).collect()
-            }
-            _ => vec![target.destination.clone()],
+        let host = target.is_mesh_host.then(|| self.hosts.get(self.model, &target.destination)).flatten();
+        let mut services: Vec<ResourceRef> = match host {
+            Some(host) => host.backings.values().map(|backing| backing.service.clone()).collect(),
+            None => vec![target.destination.clone()],
         };
         services.sort_by_key(|service| (service.cluster != self.context.cluster, service.clone()));
         services
