@@ -102,6 +102,7 @@ impl ServerHub {
     /// Writes the clusters that are warm, if the file says something else.
     pub(crate) fn keep_warm(&self) {
         let mut file = self.warm_file.lock();
+        self.inputs.forget_gone_warm();
         self.store_warm(&mut file, self.inputs.warm());
     }
 

@@ -33,6 +33,8 @@ struct State {
     /// Version of the input of each cluster when it was deregistered. What is not newer counts for nothing when it is registered
     /// again: the store may have it still, if it was away.
     deregistered: BTreeMap<Name, u64>,
+    /// There is a store.
+    has_store: bool,
     /// There is a store, and what is in it was not read yet.
     store_unread: bool,
     /// Clusters of which the store lacks what we hold, or that are gone.
@@ -228,6 +230,15 @@ impl Inputs {
         all
     }
 
+    /// Forgets which clusters were warm that were deregistered while no server ran. With a store that is done with what it says.
+    pub(crate) fn forget_gone_warm(&self) {
+        let mut state = self.state.lock();
+        if !state.has_store && state.knows_all_registered() {
+            let State { registered, warm, .. } = &mut *state;
+            warm.retain(|name, _| registered.contains_key(name));
+        }
+    }
+
     /// Notes why the input that the store has of a cluster cannot be read; `None` when it was.
     pub(crate) fn note_unreadable(&self, cluster: &Name, reason: Option<String>) {
         let mut state = self.state.lock();
@@ -243,7 +254,8 @@ impl Inputs {
 
     /// There is a store, whose content is not known yet.
     pub(crate) fn expect_store(&self) {
-        self.state.lock().store_unread = true;
+        let mut state = self.state.lock();
+        (state.has_store, state.store_unread) = (true, true);
     }
 
     /// Whether it is known which clusters are registered, so that what the store has of them can be taken over.
@@ -330,5 +342,33 @@ impl State {
             (name.clone(), registered)
         };
         self.registered.iter().map(describe).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meshrelay_snapshot::SnapshotMeta;
+
+    use super::*;
+
+    #[test]
+    fn a_cluster_that_was_deregistered_while_no_server_ran_is_not_warm_when_it_is_registered_again() {
+        let warm = ["gone", "one"].map(|name| (Name::from(name), Timestamp::UNIX_EPOCH));
+        let inputs = Inputs::new("mgmt".into(), warm.into());
+        let set = |completeness: &[(_, _)], clusters: &[&str]| {
+            let mut view = Snapshot::default();
+            let completeness = completeness.iter().cloned().collect();
+            view.set_meta(SnapshotMeta { completeness, ..SnapshotMeta::default() });
+            let clusters = clusters.iter().map(|name| (Name::from(*name), Registration::default()));
+            inputs.set_management(Arc::new(view), clusters.collect());
+            inputs.forget_gone_warm();
+        };
+        set(&[], &[]);
+        assert_eq!(inputs.warm().len(), 2, "the folder may be yet to be filled");
+        let synced = [(kubernetes_cluster(), Completeness::Synced)];
+        set(&synced, &["one"]);
+        set(&synced, &["gone", "one"]);
+        let registered = inputs.registered();
+        assert!(registered["one"].warm && !registered["gone"].warm);
     }
 }

@@ -1,6 +1,6 @@
 //! What tests of replicas need: a store with faults, and a hub without sockets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,12 +56,12 @@ enum Fault {
     Hanging,
 }
 
-/// A store in memory that can be away, leave calls without an answer, be damaged, or take no writes.
+/// A store in memory that can be away, leave calls without an answer, not give some snapshots, or take no writes.
 #[derive(Debug)]
 pub(crate) struct StoreWithFaults {
     store: MemoryStore,
     fault: watch::Sender<Fault>,
-    damaged: Mutex<BTreeSet<SnapshotId>>,
+    unreadable: Mutex<BTreeMap<SnapshotId, StoreError>>,
     takes_no_writes: Mutex<bool>,
     /// So many writes of snapshots find that another replica wrote in between.
     overtaken: Mutex<u64>,
@@ -72,7 +72,7 @@ impl StoreWithFaults {
         Self {
             store,
             fault: watch::Sender::default(),
-            damaged: Mutex::default(),
+            unreadable: Mutex::default(),
             takes_no_writes: Mutex::default(),
             overtaken: Mutex::default(),
         }
@@ -89,8 +89,8 @@ impl StoreWithFaults {
 
 impl StoreWithFaults {
     /// These snapshots cannot be read.
-    pub(crate) fn damage(&self, damaged: impl IntoIterator<Item = SnapshotId>) {
-        *self.damaged.lock() = damaged.into_iter().collect();
+    pub(crate) fn refuse(&self, unreadable: impl IntoIterator<Item = (SnapshotId, StoreError)>) {
+        *self.unreadable.lock() = unreadable.into_iter().collect();
     }
 
     /// Another replica writes in between so many times.
@@ -106,9 +106,7 @@ impl StoreWithFaults {
 impl Layer for StoreWithFaults {
     fn refusal(&self, call: Call<'_>) -> Option<StoreError> {
         match call {
-            Call::Load(id) if self.damaged.lock().contains(id) => {
-                Some(StoreError::Unreadable { what: id.to_string(), problem: "it is damaged".to_owned() })
-            }
+            Call::Load(id) => self.unreadable.lock().get(id).cloned(),
             Call::Put(..) | Call::Write if *self.takes_no_writes.lock() => Some(StoreError::OutOfMemory),
             Call::Put(id, new) => {
                 let mut left = self.overtaken.lock();
@@ -119,7 +117,7 @@ impl Layer for StoreWithFaults {
                 }
                 None
             }
-            Call::Load(_) | Call::Write => None,
+            Call::Write => None,
         }
     }
 

@@ -289,32 +289,43 @@ async fn started(inputs: &Inputs) -> BTreeMap<Name, crate::inputs::Known> {
     inputs.known()
 }
 
-#[tokio::test]
-async fn an_input_that_cannot_be_read_holds_up_no_other_and_no_start() {
+/// A replica starts and runs while one input after the other cannot be read for this reason.
+async fn one_cannot_be_read(error: StoreError) {
     let store = Arc::new(StoreWithFaults::over(MemoryStore::default()));
     let [one, two] = ["one", "two"].map(SnapshotId::input);
     store.put_document(WARM, None, &json!(["one", "two"])).await.unwrap();
     for id in [&one, &two] {
         store.put(id, &Stored::new(1, snapshot(1), Value::Null, "gone")).await.unwrap();
     }
-    store.damage([one.clone()]);
+    store.refuse([(one.clone(), error.clone())]);
     let a = Replica::start("a", &store);
     let known = started(&a.inputs).await;
-    assert!(known["one"].unreadable.as_ref().is_some_and(|reason| reason.contains("MR0911")));
-    assert!(known["two"].unreadable.is_none());
+    assert_eq!(known["one"].unreadable, Some(error.to_string()));
+    assert_eq!(known["two"].unreadable, None);
     let registered = a.inputs.registered();
     assert!(registered["one"].warm && !registered["one"].present, "it is waited for as if its agent were away");
     assert!(registered["two"].present);
     // So it is while it runs.
-    store.damage([two.clone()]);
+    store.refuse([(two.clone(), error)]);
     a.holds("one", 1).await;
-    assert!(a.inputs.known()["one"].unreadable.is_none());
+    assert_eq!(a.inputs.known()["one"].unreadable, None);
     for (id, version) in [(&two, 2), (&one, 2)] {
         store.put(id, &Stored::new(version, snapshot(version), Value::Null, "b")).await.unwrap();
     }
     a.holds("one", 2).await;
-    store.damage([]);
+    store.refuse([]);
     a.holds("two", 2).await;
+}
+
+#[tokio::test]
+async fn an_input_that_is_damaged_holds_up_no_other_and_no_start() {
+    one_cannot_be_read(StoreError::Unreadable { what: "one".to_owned(), problem: "it is damaged".to_owned() }).await;
+}
+
+#[tokio::test]
+async fn an_input_that_takes_too_long_holds_up_no_other_and_no_start() {
+    let (address, after) = ("test".to_owned(), Duration::from_secs(5));
+    one_cannot_be_read(StoreError::Timeout { address, after, setting: "readTimeout" }).await;
 }
 
 #[tokio::test]
