@@ -66,7 +66,7 @@ pub(crate) struct TranslationLoop {
 }
 
 impl TranslationLoop {
-    /// Runs until stopped. `ready` is released with the first translation.
+    /// Runs until stopped. `ready` is released with the first translation, or once it waits for agents.
     pub(crate) async fn run(self, ready: BlockReady) {
         let Self { hub, mut safe_mode, mut translator, mut memory, reports, stop } = self;
         let metrics = hub.metrics.clone();
@@ -75,7 +75,13 @@ impl TranslationLoop {
         loop {
             let changed_at = *changes.borrow_and_update();
             let again_at = match safe_mode.ask() {
-                Answer::Wait(until) => until,
+                Answer::Wait { until, for_clusters } => {
+                    if for_clusters {
+                        // Agents may reach only those that are ready.
+                        drop(ready.take());
+                    }
+                    until
+                }
                 Answer::Translate { inputs, versions, doubts } => {
                     let begun = Instant::now();
                     report_doubts(&hub, &doubts);
