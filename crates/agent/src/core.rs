@@ -172,6 +172,11 @@ impl Core {
             let progress = Follow { dial, metrics, status };
             async move {
                 let reconnect = Reconnect { client: &client, connections: &*link, stop };
+                let held = tokio::select! {
+                    biased;
+                    () = reconnect.stop.cancelled() => return,
+                    held = applier.resumed(held) => held,
+                };
                 reconnect.pull(held, &applier, |event| progress.pull(event)).await;
             }
         });

@@ -48,10 +48,19 @@ impl HeldOutputFile {
         }
     }
 
-    /// Writes the visible snapshot, in one step.
+    /// Writes the visible snapshot, in one step. If it fails, what is there is as it was.
     pub(crate) fn store(&self, held: &Held) -> std::io::Result<()> {
         let temporary = self.path.with_extension("tmp");
-        let mut encoder = zstd::Encoder::new(std::fs::File::create(&temporary)?, LEVEL)?;
+        let written = self.write(&temporary, held).and_then(|()| std::fs::rename(&temporary, &self.path));
+        if written.is_err() {
+            // Half a file takes room that others lack.
+            let _ = std::fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    fn write(&self, path: &Path, held: &Held) -> std::io::Result<()> {
+        let mut encoder = zstd::Encoder::new(std::fs::File::create(path)?, LEVEL)?;
         let snapshot = held.visible();
         let head = Head {
             cluster: self.cluster.clone(),
@@ -66,8 +75,7 @@ impl HeldOutputFile {
                 encoder.write_all(piece)?;
             }
         }
-        encoder.finish()?.sync_all()?;
-        std::fs::rename(&temporary, &self.path)
+        encoder.finish()?.sync_all()
     }
 
     /// Reads it back; `None` if there is none. A file that is damaged is an error and not half an output.

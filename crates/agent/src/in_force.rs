@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use meshrelay_cluster::{ApplyError, ApplyOutcome, Cluster};
+use meshrelay_cluster::{Applied, ApplyError, ApplyOutcome, Cluster};
 use meshrelay_process::machine;
 use meshrelay_relay::Held;
 use meshrelay_snapshot::{Frozen, Name, Snapshot, freeze, is_doubtful};
@@ -43,10 +43,12 @@ pub(crate) struct InForce {
 }
 
 impl InForce {
-    /// Reads it back; `output` is the last output as it is on disk.
+    /// Reads it back; `output` is the last output as it is on disk. Whether any of it counts, the cluster knows.
     pub(crate) fn load(state_directory: &Path, cluster: &Name, output: Option<&Held>) -> Self {
         let file = HeldOutputFile::in_force(state_directory, cluster.clone());
         let snapshot = match file.load() {
+            // The other one was written without it.
+            Ok(Some(in_force)) if output.is_none_or(|output| output.version() != in_force.version()) => None,
             Ok(Some(in_force)) => Some(Arc::clone(in_force.visible())),
             Ok(None) => output.map(|output| Arc::clone(output.visible())),
             Err(error) => {
@@ -63,22 +65,36 @@ impl InForce {
         Self { rule, ..self }
     }
 
+    /// Looks at the cluster. What it has counts, with what is known to be in force beside it; what was read back from disk is
+    /// known to be only if the cluster has on record that it was applied last: the disk may have been full since, or another's, or
+    /// is ahead because the process died before it applied anything. True if it is known.
+    pub(crate) async fn look(&mut self, cluster: &impl Cluster) -> Result<bool, ApplyError> {
+        let Applied { snapshot: mut all, desired } = cluster.current().await?;
+        let known = self.snapshot.clone().unwrap_or_default();
+        // A cluster that has nothing of us, and does not know of anything, is a new one.
+        let is_new = all.is_empty() && desired.is_none();
+        let is_known = self.was_read || is_new || (self.snapshot.is_some() && desired == Some(known.digest()));
+        let mut meta = known.meta().clone();
+        for (name, recorded) in &all.meta().basis {
+            let newest = meta.basis.entry(name.clone()).or_insert(*recorded);
+            *newest = (*newest).max(*recorded);
+        }
+        if is_known {
+            known.iter().for_each(|object| drop(all.insert(Arc::clone(object))));
+        }
+        all.set_meta(meta);
+        self.snapshot = Some(Arc::new(all));
+        self.was_read = true;
+        Ok(is_known)
+    }
+
     /// What is in force after an output. An error says why the cluster, which is looked at first, cannot be read: then nothing
     /// may be applied.
     pub(crate) async fn follow(&mut self, output: &Held, cluster: &impl Cluster) -> Result<Frozen, ApplyError> {
         let wanted = output.visible();
         let known = self.snapshot.clone().unwrap_or_default();
         if !self.was_read || (!self.is_all && is_doubtful(&known, wanted)) {
-            let mut all = cluster.current().await?;
-            let mut meta = known.meta().clone();
-            for (name, recorded) in &all.meta().basis {
-                let newest = meta.basis.entry(name.clone()).or_insert(*recorded);
-                *newest = (*newest).max(*recorded);
-            }
-            known.iter().for_each(|object| drop(all.insert(Arc::clone(object))));
-            all.set_meta(meta);
-            self.snapshot = Some(Arc::new(all));
-            self.was_read = true;
+            self.look(cluster).await?;
         }
         let before = self.snapshot.take().unwrap_or_default();
         let frozen = (self.rule.0)(&before, wanted, cluster.name());
@@ -89,6 +105,11 @@ impl InForce {
     /// It was applied.
     pub(crate) fn applied(&mut self, outcome: &ApplyOutcome) {
         self.is_all = outcome.held.is_empty() && outcome.failed.is_empty();
+    }
+
+    /// It was not: the cluster can have more than what is known to be in force.
+    pub(crate) fn not_applied(&mut self) {
+        self.is_all = false;
     }
 
     /// Keeps it on disk. Before the output itself: an agent that dies in between repeats the step from either.
@@ -105,6 +126,11 @@ impl InForce {
         if self.snapshot.as_ref().is_none_or(|in_force| **in_force != **output.visible()) {
             return Ok(());
         }
+        self.remove().await
+    }
+
+    /// Removes what is on disk.
+    pub(crate) async fn remove(&self) -> std::io::Result<()> {
         let file = self.file.clone();
         blocking(move || file.remove()).await
     }

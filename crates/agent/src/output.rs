@@ -1,29 +1,33 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use meshrelay_cluster::{ApplyError, ApplyMode, ApplyOutcome, Cluster};
 use meshrelay_process::machine::{self, Clock};
 use meshrelay_process::readiness::Readiness;
 use meshrelay_relay::grpc::Applier;
 use meshrelay_relay::{ApplyReport, Held, ObjectResult, Outcome};
-use meshrelay_snapshot::{ContentHash, Frozen, Object, Snapshot};
+use meshrelay_snapshot::{Frozen, Object, ObjectKey};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::brake::{self, Recent};
-use crate::deletions::{Approval, DeletionFiles, HeldDeletions};
+use self::hold::blocking;
+use crate::brake;
+use crate::deletions::{DeletionFiles, HeldDeletions};
 use crate::held_output::HeldOutputFile;
 use crate::in_force::{self, InForce};
 use crate::metrics::{OfCluster, Reason};
 use crate::retry::Retry;
 use crate::status::{FrozenStatus, HeldStatus, WaitingStatus};
 use crate::takeover::Takeover;
-use crate::{AgentError, AgentStatus, DeleteBrake, Metrics};
+use crate::{AgentStatus, DeleteBrake, Metrics};
 
-/// How often it is looked for an approval while deletions are held: a person waits for it.
-const APPROVAL_CHECK: Duration = Duration::from_secs(1);
+pub(crate) use self::hold::Hold;
+
+/// What to do where a file of the state folder cannot be written.
+const MAKE_ROOM: &str = "it goes on by itself once the state folder can be written: make room there";
+
+const ONCE_READABLE: &str = "it goes on by itself once the cluster can be read";
 
 /// Applies outputs to the cluster and keeps the last one on disk.
 pub(crate) struct Outputs<C> {
@@ -43,63 +47,46 @@ pub(crate) struct Outputs<C> {
     pub(crate) retry: Mutex<Retry>,
 }
 
-/// What keeps deletions from being carried out, between two outputs.
-pub(crate) struct Hold {
-    /// What the brake holds, as on disk.
-    held: watch::Sender<Option<HeldDeletions>>,
-    /// What was deleted of late, as on disk.
-    recent: Mutex<Recent>,
-    /// The approval that was looked at last, so that one that does not help is not tried again and again.
-    tried: Mutex<Option<Approval>>,
-    /// The last output was applied while the server that made it was in doubt.
-    in_doubt: AtomicBool,
-}
-
-impl Hold {
-    /// Goes on from what is on disk.
-    pub(crate) async fn load(files: &DeletionFiles, clock: &Clock) -> Self {
-        let held = blocking(files, DeletionFiles::held).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "it is not known which deletions are held, so those that are due wait for approval");
-            // Of nothing, every share is too much.
-            let (since, objects) = (clock.now(), Default::default());
-            Some(HeldDeletions { since, present: 0, output: ContentHash::default(), objects })
-        });
-        let recent = blocking(files, DeletionFiles::recent).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "it is not known what was deleted of late, so the delete brake begins to count anew");
-            Recent::default()
-        });
-        let held = watch::Sender::new(held);
-        Self { held, recent: Mutex::new(recent), tried: Mutex::default(), in_doubt: AtomicBool::new(false) }
-    }
-}
-
 /// How an output is applied and why.
 struct Plan {
     mode: ApplyMode,
     /// Why deletions are held, if they are.
     reason: String,
+    /// What to do about that, if the brake does not hold them.
+    what_to_do: &'static str,
     /// The brake's judgement; `None` if it has nothing to judge.
     braked: Option<Option<HeldDeletions>>,
-    /// The cluster could not be read; it may be the next time.
-    is_unread: bool,
+    /// Something failed that may succeed the next time.
+    again: bool,
+}
+
+impl Plan {
+    /// Nothing is deleted.
+    fn held_back(reason: String, what_to_do: &'static str) -> Self {
+        Self { mode: ApplyMode::AddOnly, reason, what_to_do, braked: None, again: false }
+    }
 }
 
 impl<C: Cluster> Outputs<C> {
-    async fn plan(&self, snapshot: &Snapshot) -> Plan {
-        let held_back = |reason: String| Plan { mode: ApplyMode::AddOnly, reason, braked: None, is_unread: false };
+    async fn plan(&self, frozen: &Frozen) -> Plan {
+        const ONCE_KNOWN: &str = "it goes on by itself once everything is known again";
+        let snapshot = &frozen.in_force;
         if let Some(doubt) = snapshot.meta().any_doubt() {
-            return held_back(doubt.to_owned());
+            return Plan::held_back(doubt.to_owned(), ONCE_KNOWN);
         }
         let doubt = self.takeover.doubt();
         if let Some(doubt) = doubt {
             self.hold.in_doubt.store(true, Ordering::Relaxed);
-            return held_back(doubt);
+            return Plan::held_back(doubt, ONCE_KNOWN);
         }
-        let surplus = match self.cluster.surplus(snapshot).await {
+        let mut surplus = match self.cluster.surplus(snapshot).await {
             Ok(surplus) => surplus,
-            Err(error) => return Plan { is_unread: true, ..held_back(error.to_string()) },
+            Err(error) => return Plan { again: true, ..Plan::held_back(error.to_string(), ONCE_KNOWN) },
         };
         let before = self.hold.held.borrow().clone();
+        // What is held stays so while it is kept for another reason too, or that would end the hold.
+        let held = before.iter().flat_map(|before| &before.objects);
+        surplus.objects.extend(held.filter(|key| is_frozen(frozen, key)).cloned());
         let approval = match &before {
             None => None,
             Some(_) => blocking(&self.deletions, DeletionFiles::approval).await.unwrap_or_else(|error| {
@@ -111,7 +98,14 @@ impl<C: Cluster> Outputs<C> {
         let recent = self.hold.recent.lock().clone().unwanted(|key| snapshot.get(key).is_some());
         let (digest, now) = (snapshot.digest(), self.clock.now());
         let verdict = self.brake.judge(before.as_ref(), approval.as_ref(), &recent, &surplus, digest, now);
-        self.count(&verdict.recent).await;
+        if let Err(error) = self.count(&verdict.recent).await {
+            tracing::error!(%error, "what is deleted could not be kept for the next start");
+            // What is held is not deleted, and what was counted before still is.
+            if verdict.held.is_none() {
+                let reason = format!("what is deleted cannot be counted: {error}");
+                return Plan { again: true, ..Plan::held_back(reason, MAKE_ROOM) };
+            }
+        }
         let reason = verdict.held.as_ref().map_or_else(String::new, |held| {
             let gone = match verdict.recent.len() {
                 0 => String::new(),
@@ -125,60 +119,7 @@ impl<C: Cluster> Outputs<C> {
                 held.present
             )
         });
-        Plan { mode: verdict.mode, reason, braked: Some(verdict.held), is_unread: false }
-    }
-
-    /// Puts what the brake holds on disk, before anything of the output is applied.
-    async fn hold(&self, held: &HeldDeletions, reason: &str) {
-        let before = self.hold.held.send_replace(Some(held.clone()));
-        if before.as_ref() == Some(held) {
-            return;
-        }
-        if before.is_none_or(|before| before.objects != held.objects) {
-            let digest = held.digest().short();
-            tracing::warn!(code = "MR0705", digest, since = %held.since, reason, "deletions wait for meshctl approve");
-        }
-        let kept = held.clone();
-        if let Err(error) = blocking(&self.deletions, move |files| files.keep_held(Some(&kept))).await {
-            tracing::error!(%error, "what is held could not be kept for the next start");
-        }
-    }
-
-    /// Puts what is going to be deleted on disk, so that an agent that dies meanwhile counts it.
-    async fn count(&self, recent: &Recent) {
-        if *self.hold.recent.lock() == *recent {
-            return;
-        }
-        *self.hold.recent.lock() = recent.clone();
-        let kept = recent.clone();
-        if let Err(error) = blocking(&self.deletions, move |files| files.keep_recent(&kept)).await {
-            tracing::error!(%error, "what is deleted could not be kept for the next start");
-        }
-    }
-
-    /// Lets go of what was held and of the approval, once it is done. What failed is tried again under the same approval.
-    async fn settle(&self, plan: &Plan, outcome: &ApplyOutcome) {
-        let Some(held) = &plan.braked else { return };
-        let failed = |failure: &meshrelay_cluster::ApplyFailure| {
-            self.hold.held.borrow().as_ref().is_some_and(|held| held.objects.contains(&failure.key))
-                || matches!(&plan.mode, ApplyMode::Only(keys) if keys.contains(&failure.key))
-        };
-        if outcome.failed.iter().any(failed) {
-            return;
-        }
-        let mut done = Ok(());
-        if held.is_none() && self.hold.held.borrow().is_some() {
-            done = blocking(&self.deletions, |files| files.keep_held(None)).await;
-            self.hold.held.send_replace(None);
-            tracing::info!(deleted = outcome.deleted.len(), "no deletions are held any more");
-        }
-        let approval = self.hold.tried.lock().take();
-        if let (Some(approval), Ok(())) = (approval, &done) {
-            done = blocking(&self.deletions, move |files| files.forget_approval(&approval)).await;
-        }
-        if let Err(error) = done {
-            tracing::error!(%error, "an approval that was carried out could not be removed");
-        }
+        Plan { mode: verdict.mode, reason, what_to_do: "", braked: Some(verdict.held), again: false }
     }
 
     /// What is in force from now on, on disk together with the output, before anything of it is applied: an agent that dies
@@ -200,24 +141,32 @@ impl<C: Cluster> Outputs<C> {
         };
         if let Err(error) = &done {
             tracing::error!(%error, "the output could not be kept for the next start; it is applied all the same");
+            // What is there is older than what will be in force.
+            let file = self.file.clone();
+            let removed = (in_force.remove().await, machine::blocking(move || file.remove()).await.flatten());
+            if let (Err(error), _) | (_, Err(error)) = removed {
+                tracing::warn!(%error, "an older output stays on disk; the next start will find that it is not in force");
+            }
         }
         Ok((frozen, done.is_ok()))
     }
 
-    /// Nothing of an output is applied as long as the cluster cannot be read: nobody knows what it would take away.
-    fn put_off(&self, held: &Held, error: &ApplyError) -> ApplyReport {
-        let reason = format!("what is in force is not known: {error}");
-        let what_to_do = "it goes on by itself once the cluster can be read".to_owned();
-        let message = format!("{reason}; {what_to_do}");
-        let before = self.status.borrow().waiting.clone();
-        if before.as_ref().is_none_or(|before| before.reason != reason) {
-            tracing::warn!(version = held.version(), reason, what_to_do, "an output is not applied yet");
-        }
-        self.show_waiting(Some(WaitingStatus {
-            reason,
-            since: before.map_or_else(|| self.clock.now(), |before| before.since),
-            what_to_do,
-        }));
+    /// The last output as it was read back, if that is what was applied last. Otherwise what the cluster has stays as it is until a
+    /// server says what it wants: it may be newer.
+    pub(crate) async fn resumed(&self, read_back: Option<Held>) -> Option<Held> {
+        let read_back = read_back?;
+        let reason = match self.in_force.lock().await.look(&*self.cluster).await {
+            Ok(true) => return Some(read_back),
+            Ok(false) => "the last output on disk is not what was applied here last".to_owned(),
+            Err(error) => not_known(&error),
+        };
+        self.wait(reason, "it goes on by itself once a server gives the output");
+        None
+    }
+
+    /// Nothing of an output is applied: as long as the cluster cannot be read nobody knows what it would take away.
+    fn put_off(&self, held: &Held, reason: String, what_to_do: &str) -> ApplyReport {
+        let message = self.wait(reason, what_to_do);
         self.retry.lock().attempted(&[], true, Instant::now());
         let waiting = |object: &Arc<Object>| ObjectResult {
             key: object.key().clone(),
@@ -226,6 +175,18 @@ impl<C: Cluster> Outputs<C> {
         };
         let results = held.visible().sorted().into_iter().map(waiting).collect();
         ApplyReport::new(held.version(), held.digest(), 0, results)
+    }
+
+    /// Says why nothing of an output is applied, and what is to be done about it.
+    fn wait(&self, reason: String, what_to_do: &str) -> String {
+        let message = format!("{reason}; {what_to_do}");
+        let before = self.status.borrow().waiting.clone();
+        if before.as_ref().is_none_or(|before| before.reason != reason) {
+            tracing::warn!(reason, what_to_do, "an output is not applied yet");
+        }
+        let since = before.map_or_else(|| self.clock.now(), |before| before.since);
+        self.show_waiting(Some(WaitingStatus { reason, since, what_to_do: what_to_do.to_owned() }));
+        message
     }
 
     /// Shows why nothing of an output is applied.
@@ -264,9 +225,13 @@ impl<C: Cluster> Outputs<C> {
     }
 
     /// Shows what is held and why.
-    fn show(&self, plan: &Plan, outcome: &ApplyOutcome) {
-        let held = outcome.held.len();
+    fn show(&self, plan: &Plan, frozen: &Frozen, outcome: &ApplyOutcome) {
         let braked = plan.braked.is_some();
+        let held = match &plan.braked {
+            Some(hold) => hold.as_ref().map_or(0, |hold| hold.objects.len()),
+            // What is kept on account of one cluster is shown with that.
+            None => outcome.held.len() + frozen.kept.values().filter(|kept| kept.because.is_none()).count(),
+        };
         for (reason, count) in [("brake", if braked { held } else { 0 }), ("incomplete", if braked { 0 } else { held })]
         {
             let gauge = self.metrics.deletions_held.get_or_create(&Reason { reason });
@@ -282,7 +247,7 @@ impl<C: Cluster> Outputs<C> {
                 let (cluster, digest) = (self.cluster.name(), hold.digest().short());
                 format!("if it is meant: meshctl approve --cluster {cluster} --digest {digest}")
             } else {
-                "it goes on by itself once everything is known again".to_owned()
+                plan.what_to_do.to_owned()
             },
         });
         self.readiness.note("deletions", shown.as_ref().map(|held| format!("{}; {}", held.reason, held.what_to_do)));
@@ -312,7 +277,10 @@ impl<C: Cluster> Outputs<C> {
             message: held_because.clone(),
         });
         let frozen_results = frozen.kept.iter().map(|(key, kept)| {
-            let what_to_do = kept.because.as_ref().and_then(|cluster| Some(&shown.frozen.get(cluster)?.what_to_do));
+            let what_to_do = match &kept.because {
+                Some(cluster) => shown.frozen.get(cluster).map(|status| &status.what_to_do),
+                None => shown.held.as_ref().map(|status| &status.what_to_do),
+            };
             let message = what_to_do.map_or_else(|| kept.reason.clone(), |what| format!("{}; {what}", kept.reason));
             ObjectResult { key: key.clone(), outcome: Outcome::Held, message }
         });
@@ -330,28 +298,34 @@ impl<C: Cluster> Applier for Outputs<C> {
         self.hold.in_doubt.store(false, Ordering::Relaxed);
         let (frozen, is_kept) = match self.follow(&held).await {
             Ok(followed) => followed,
-            Err(error) => return self.put_off(&held, &error),
+            Err(error) => return self.put_off(&held, not_known(&error), ONCE_READABLE),
         };
-        self.show_waiting(None);
-        let snapshot = &frozen.in_force;
-        let plan = self.plan(snapshot).await;
-        if let Some(Some(held)) = &plan.braked {
-            self.hold(held, &plan.reason).await;
+        let mut plan = self.plan(&frozen).await;
+        if let Some(Some(deletions)) = &plan.braked {
+            match self.hold(deletions, &plan.reason).await {
+                Ok(is_kept) => plan.again |= !is_kept,
+                Err(error) => {
+                    self.in_force.lock().await.not_applied();
+                    let reason = format!("what the delete brake holds cannot be kept: {error}");
+                    return self.put_off(&held, reason, MAKE_ROOM);
+                }
+            }
         }
-        let outcome = self.cluster.apply(snapshot, plan.mode.clone()).await;
+        self.show_waiting(None);
+        let outcome = self.cluster.apply(&frozen.in_force, plan.mode.clone()).await;
         self.in_force.lock().await.applied(&outcome);
-        self.settle(&plan, &outcome).await;
-        self.show(&plan, &outcome);
+        self.settle(&plan, &frozen, &outcome).await;
+        self.show(&plan, &frozen, &outcome);
         self.show_frozen(&frozen);
         self.metrics.pull_time.observe(started.elapsed().as_secs_f64());
         self.metrics.output_objects.set(i64::try_from(output.len()).unwrap_or(i64::MAX));
         self.metrics.write_failures.inc_by(outcome.failed.len() as u64);
-        for failure in self.retry.lock().attempted(&outcome.failed, !is_kept || plan.is_unread, Instant::now()) {
+        for failure in self.retry.lock().attempted(&outcome.failed, !is_kept || plan.again, Instant::now()) {
             let expected = matches!(failure.error, ApplyError::NotOurs { .. });
             tracing::warn!(object = %failure.key, error = %failure.error, expected, "an object was not applied");
         }
-        if !outcome.held.is_empty() && plan.braked.is_none() {
-            tracing::warn!(held = outcome.held.len(), reason = plan.reason, "deletions are held");
+        if let Some(held) = self.status.borrow().held.as_ref().filter(|_| plan.braked.is_none()) {
+            tracing::warn!(held = held.objects, reason = held.reason, "deletions are held");
         }
         if !outcome.applied.is_empty() || !outcome.deleted.is_empty() {
             tracing::info!(
@@ -395,33 +369,15 @@ impl<C: Cluster> Applier for Outputs<C> {
     }
 }
 
-impl<C: Cluster> Outputs<C> {
-    /// Ends when there is an approval that was not tried yet.
-    async fn approved(&self) {
-        let mut held = self.hold.held.subscribe();
-        loop {
-            // The sender lives as long as `self`, so the wait cannot fail.
-            let since = held.wait_for(Option::is_some).await.ok().and_then(|held| Some(held.as_ref()?.since));
-            tokio::time::sleep(APPROVAL_CHECK).await;
-            let approval = blocking(&self.deletions, DeletionFiles::approval).await.unwrap_or_default();
-            if approval.as_ref().is_some_and(|approval| Some(approval.since) == since)
-                && approval != *self.hold.tried.lock()
-            {
-                return;
-            }
-        }
-    }
+/// Whether the output lacks an object that is kept.
+fn is_frozen(frozen: &Frozen, key: &ObjectKey) -> bool {
+    frozen.kept.get(key).is_some_and(|kept| !kept.changed)
 }
 
-/// Does something with files where it holds nobody up.
-async fn blocking<T: Send + 'static>(
-    files: &DeletionFiles,
-    work: impl FnOnce(&DeletionFiles) -> Result<T, AgentError> + Send + 'static,
-) -> Result<T, AgentError> {
-    let files = files.clone();
-    let done = machine::blocking(move || work(&files)).await;
-    done.unwrap_or_else(|error| Err(AgentError::System(error)))
+fn not_known(error: &ApplyError) -> String {
+    format!("what is in force is not known: {error}")
 }
 
+mod hold;
 #[cfg(test)]
 mod tests;

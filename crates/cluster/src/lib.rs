@@ -28,5 +28,5 @@ pub use fleet::{FleetError, LoadedFleet, OUTPUT_FOLDER, load_fleet, output_folde
 pub use manifest::{Document, MAX_FILE_BYTES, Notation, YamlProblem, parse_manifest};
 pub use object_path::object_path;
 pub use ownership::labels;
-pub use port::{ApplyError, ApplyFailure, ApplyMode, ApplyOutcome, Cluster, ClusterView, Surplus};
+pub use port::{Applied, ApplyError, ApplyFailure, ApplyMode, ApplyOutcome, Cluster, ClusterView, Surplus};
 pub use problem::FileProblem;

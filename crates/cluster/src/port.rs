@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 
-use meshrelay_snapshot::{Name, ObjectKey, Snapshot};
+use meshrelay_snapshot::{ContentHash, Name, ObjectKey, Snapshot};
 use tokio::sync::watch;
 
 use crate::FileProblem;
@@ -45,6 +45,16 @@ pub struct Surplus {
     pub present: usize,
     /// Those that are not desired: what [`ApplyMode::Complete`] would delete.
     pub objects: BTreeSet<ObjectKey>,
+}
+
+/// What is applied in a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The objects, as [`Cluster::apply`] was given them, with the versions of inputs that are on record. Of the meta data there
+    /// is nothing else.
+    pub snapshot: Snapshot,
+    /// Digest of the desired state that was given last, as on record; `None` if there is no such record.
+    pub desired: Option<ContentHash>,
 }
 
 /// One object that could not be applied or deleted; the others were.
@@ -120,8 +130,8 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// Makes the cluster hold the desired objects, with our ownership labels on each. Only objects that bear these
     /// labels are ever overwritten or deleted. Can be stopped and repeated at any time: every object is either as
-    /// it was or as desired. The versions of inputs that the desired objects were made from are on record in the cluster
-    /// before any of them is written; when they cannot be recorded, nothing is done.
+    /// it was or as desired. The versions of inputs that the desired objects were made from, and the digest of the desired
+    /// state, are on record in the cluster before any of them is written; when they cannot be recorded, nothing is done.
     fn apply(&self, desired: &Snapshot, mode: ApplyMode) -> impl Future<Output = ApplyOutcome> + Send;
 
     /// What [`Cluster::apply`] would find of ours, and beside what is desired.
@@ -130,10 +140,9 @@ pub trait Cluster: Send + Sync + 'static {
     /// When some of it cannot be read: then nothing would be deleted.
     fn surplus(&self, desired: &Snapshot) -> impl Future<Output = Result<Surplus, ApplyError>> + Send;
 
-    /// What is applied, as [`Cluster::apply`] was given it, with the versions of inputs that are on record: for an agent
-    /// that starts again. Of the meta data there is nothing else.
+    /// What is applied, for an agent that starts again.
     ///
     /// # Errors
     /// When some of it cannot be read: then nothing is known about what is absent.
-    fn current(&self) -> impl Future<Output = Result<Snapshot, ApplyError>> + Send;
+    fn current(&self) -> impl Future<Output = Result<Applied, ApplyError>> + Send;
 }

@@ -164,11 +164,11 @@ async fn another_process_goes_on_where_the_last_one_stopped() {
     let fleet = tempfile::tempdir().unwrap();
     let wanted = desired(&[("a", 1), ("b", 1)]);
     let first = open(fleet.path()).await;
-    assert_eq!(first.current().await.unwrap(), Snapshot::new());
+    assert_eq!(first.current().await.unwrap().snapshot, Snapshot::new());
     first.apply(&wanted, ApplyMode::Complete).await;
     drop(first);
     let second = open(fleet.path()).await;
-    assert_eq!(second.current().await.unwrap(), wanted);
+    assert_eq!(second.current().await.unwrap().snapshot, wanted);
     let outcome = second.apply(&wanted, ApplyMode::Complete).await;
     assert_eq!((outcome.unchanged, outcome.applied.len()), (2, 0));
     // What somebody damaged is put right, and what is no longer wanted goes although another process made it.
@@ -177,7 +177,7 @@ async fn another_process_goes_on_where_the_last_one_stopped() {
     fs::write(&file, text.replace("content: 1", "content: 7")).unwrap();
     let outcome = second.apply(&desired(&[("a", 1)]), ApplyMode::Complete).await;
     assert_eq!((outcome.applied.len(), outcome.deleted.len()), (1, 1));
-    assert_eq!(second.current().await.unwrap(), desired(&[("a", 1)]));
+    assert_eq!(second.current().await.unwrap().snapshot, desired(&[("a", 1)]));
     assert_eq!(second.name(), "one");
 }
 
@@ -193,7 +193,7 @@ async fn the_versions_that_objects_were_made_from_are_on_record_before_the_first
     first.apply(&made_from(&[("a", 1)], 4), ApplyMode::Complete).await;
     drop(first);
     let second = open(fleet.path()).await;
-    assert_eq!(second.current().await.unwrap(), made_from(&[("a", 1)], 4));
+    assert_eq!(second.current().await.unwrap().snapshot, made_from(&[("a", 1)], 4));
     // No versions, no objects: whoever reads the folder would take them for older than they are.
     let record = output_folder(fleet.path(), "one").join(".meshrelay-in-force");
     fs::remove_file(&record).unwrap();
@@ -205,7 +205,19 @@ async fn the_versions_that_objects_were_made_from_are_on_record_before_the_first
     fs::remove_dir(&record).unwrap();
     let outcome = second.apply(&made_from(&[("b", 1)], 5), ApplyMode::Complete).await;
     assert_eq!((outcome.applied.len(), outcome.deleted.len(), outcome.failed.len()), (1, 1, 0));
-    assert_eq!(second.current().await.unwrap(), made_from(&[("b", 1)], 5));
+    assert_eq!(second.current().await.unwrap().snapshot, made_from(&[("b", 1)], 5));
+    // So is what was wanted, whether it could be written or not.
+    let recorded = second.current().await.unwrap().desired;
+    assert_eq!(recorded, Some(made_from(&[("b", 1)], 5).digest()));
+    second.apply(&desired(&[("c", 1)]), ApplyMode::AddOnly).await;
+    let third = open(fleet.path()).await;
+    assert_eq!(third.current().await.unwrap().desired, Some(desired(&[("c", 1)]).digest()));
+    third.apply(&Snapshot::new(), ApplyMode::Complete).await;
+    assert_eq!(third.current().await.unwrap().desired, Some(Snapshot::new().digest()));
+    // A record without it is one of an earlier version.
+    fs::write(&record, "cluster: one\nbasis: {east: 5}\n").unwrap();
+    let earlier = third.current().await.unwrap();
+    assert_eq!((earlier.desired, earlier.snapshot.meta().basis["east"]), (None, 5));
     // A damaged record is no record that there is nothing.
     fs::write(&record, "cluster: [").unwrap();
     let error = second.current().await.unwrap_err().to_string();

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use meshrelay_cluster::{ApplyError, ApplyFailure, ApplyMode, ApplyOutcome, Cluster, ClusterView, Surplus};
-use meshrelay_snapshot::{Name, Object, ObjectKey, Snapshot, SnapshotMeta};
+use meshrelay_cluster::{Applied, ApplyError, ApplyFailure, ApplyMode, ApplyOutcome, Cluster, ClusterView, Surplus};
+use meshrelay_snapshot::{ContentHash, Name, Object, ObjectKey, Snapshot, SnapshotMeta};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -17,8 +17,8 @@ pub(crate) struct SimulatedCluster {
     context: Arc<Context>,
     pub(crate) views: watch::Sender<Arc<ClusterView>>,
     applied: Mutex<BTreeMap<ObjectKey, Arc<Object>>>,
-    /// The versions on record.
-    basis: Mutex<BTreeMap<Name, u64>>,
+    /// The versions on record, and the digest of what was desired last.
+    record: Mutex<(BTreeMap<Name, u64>, Option<ContentHash>)>,
     /// The API server refuses to list.
     pub(crate) is_unreadable: Mutex<bool>,
 }
@@ -30,7 +30,7 @@ impl SimulatedCluster {
             context: Arc::clone(context),
             views: watch::Sender::new(view),
             applied: Mutex::default(),
-            basis: Mutex::default(),
+            record: Mutex::default(),
             is_unreadable: Mutex::default(),
         }
     }
@@ -54,11 +54,12 @@ impl SimulatedCluster {
         }
     }
 
-    async fn record(&self, basis: &BTreeMap<Name, u64>) -> Result<(), ApplyError> {
-        if *self.basis.lock() != *basis {
+    async fn record(&self, desired: &Snapshot) -> Result<(), ApplyError> {
+        let record = (desired.meta().basis.clone(), Some(desired.digest()));
+        if *self.record.lock() != record {
             self.pause().await;
             self.readable()?;
-            basis.clone_into(&mut self.basis.lock());
+            *self.record.lock() = record;
         }
         Ok(())
     }
@@ -83,7 +84,7 @@ impl Cluster for SimulatedCluster {
 
     async fn apply(&self, desired: &Snapshot, mode: ApplyMode) -> ApplyOutcome {
         let mut outcome = ApplyOutcome::default();
-        let recorded = self.record(&desired.meta().basis).await;
+        let recorded = self.record(desired).await;
         if let Err(error) = recorded {
             let failed = |object: &Arc<Object>| ApplyFailure { key: object.key().clone(), error: error.clone() };
             outcome.failed.extend(desired.sorted().into_iter().map(failed));
@@ -139,11 +140,12 @@ impl Cluster for SimulatedCluster {
         Ok(Surplus { present: applied.len(), objects })
     }
 
-    async fn current(&self) -> Result<Snapshot, ApplyError> {
+    async fn current(&self) -> Result<Applied, ApplyError> {
         self.pause().await;
         self.readable()?;
         let mut snapshot: Snapshot = self.applied.lock().values().cloned().collect();
-        snapshot.set_meta(SnapshotMeta { basis: self.basis.lock().clone(), ..SnapshotMeta::default() });
-        Ok(snapshot)
+        let (basis, desired) = self.record.lock().clone();
+        snapshot.set_meta(SnapshotMeta { basis, ..SnapshotMeta::default() });
+        Ok(Applied { snapshot, desired })
     }
 }

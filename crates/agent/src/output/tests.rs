@@ -1,10 +1,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use meshrelay_cluster::{ClusterView, Surplus};
-use meshrelay_snapshot::{Name, Object, ObjectKey, SnapshotMeta};
+use meshrelay_cluster::{Applied, ClusterView, Surplus};
+use meshrelay_snapshot::{ClusterDoubt, ContentHash, Lack, Name, Object, ObjectKey, Snapshot, SnapshotMeta};
 use serde_json::json;
 
 use super::*;
@@ -13,17 +14,30 @@ use super::*;
 struct Fake {
     name: Name,
     applied: Mutex<Snapshot>,
+    recorded: Mutex<Option<ContentHash>>,
     is_readable: AtomicBool,
 }
 
 impl Fake {
     fn new() -> Arc<Self> {
-        let applied = [object("a")].into_iter().collect();
-        Arc::new(Self { name: "one".into(), applied: Mutex::new(applied), is_readable: AtomicBool::new(true) })
+        Self::with([object("a")].into_iter().collect())
+    }
+
+    fn with(applied: Snapshot) -> Arc<Self> {
+        Arc::new(Self {
+            name: "one".into(),
+            applied: Mutex::new(applied),
+            recorded: Mutex::default(),
+            is_readable: AtomicBool::new(true),
+        })
     }
 
     fn has(&self) -> Vec<String> {
-        self.applied.lock().sorted().into_iter().map(|object| object.key().name.to_string()).collect()
+        let text = |object: &Arc<Object>| match object.value()["metadata"]["annotations"]["content"].as_str() {
+            None | Some("") => object.key().name.to_string(),
+            Some(content) => format!("{}={content}", object.key().name),
+        };
+        self.applied.lock().sorted().into_iter().map(text).collect()
     }
 
     fn readable(&self) -> Result<(), ApplyError> {
@@ -54,6 +68,7 @@ impl Cluster for Fake {
         desired.iter().for_each(|object| drop(applied.insert(Arc::clone(object))));
         deleted.iter().for_each(|key| drop(applied.remove(key)));
         applied.set_meta(SnapshotMeta { basis: desired.meta().basis.clone(), ..SnapshotMeta::default() });
+        *self.recorded.lock() = Some(desired.digest());
         ApplyOutcome { held, deleted, ..ApplyOutcome::default() }
     }
 
@@ -63,15 +78,17 @@ impl Cluster for Fake {
         Ok(Surplus { present: self.applied.lock().len(), objects })
     }
 
-    async fn current(&self) -> Result<Snapshot, ApplyError> {
+    async fn current(&self) -> Result<Applied, ApplyError> {
         self.readable()?;
-        Ok(self.applied.lock().clone())
+        Ok(Applied { snapshot: self.applied.lock().clone(), desired: *self.recorded.lock() })
     }
 }
 
-fn object(name: &str) -> Arc<Object> {
-    let value = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "n"}});
-    Arc::new(Object::from_value(&value).unwrap())
+/// `a` or, with other content, `a=1`.
+fn object(text: &str) -> Arc<Object> {
+    let (name, content) = text.split_once('=').unwrap_or((text, ""));
+    let metadata = json!({"name": name, "namespace": "n", "annotations": {"content": content}});
+    Arc::new(Object::from_value(&json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata})).unwrap())
 }
 
 fn output(version: u64, names: &[&str], meta: SnapshotMeta) -> Held {
@@ -156,16 +173,177 @@ async fn an_agent_that_lost_its_folder_knows_a_server_that_is_behind() {
     assert_eq!((report.results.len(), cluster.has()), (0, vec!["a".to_owned()]));
 }
 
-/// The disk was full when the last output came, so an older one is on it.
+/// As a new process, with what it applies at first.
+async fn restarted(folder: &Path, cluster: &Arc<Fake>) -> (Outputs<Fake>, Option<Held>) {
+    let mut outputs = outputs(folder, cluster).await;
+    let read_back = outputs.file.load().unwrap();
+    outputs.in_force = tokio::sync::Mutex::new(InForce::load(folder, &cluster.name, read_back.as_ref()));
+    let resumed = outputs.resumed(read_back).await;
+    (outputs, resumed)
+}
+
+/// The disk was full when the last output came, or a backup of it was put back.
 #[tokio::test(start_paused = true)]
-async fn what_is_on_disk_may_be_older_than_what_is_in_force() {
-    let cluster = Fake::new();
-    let folder = tempfile::tempdir().unwrap();
-    let older = output(1, &["a"], made_from(4));
-    outputs(folder.path(), &cluster).await.apply(output(2, &["a", "b"], made_from(5))).await;
-    HeldOutputFile::new(folder.path(), cluster.name.clone()).store(&older).unwrap();
-    let mut outputs = outputs(folder.path(), &cluster).await;
-    outputs.in_force = tokio::sync::Mutex::new(InForce::load(folder.path(), &cluster.name, Some(&older)));
-    outputs.apply(older).await;
-    assert_eq!(cluster.has(), ["a", "b"]);
+async fn an_output_on_disk_that_is_not_what_was_applied_last_is_not_applied_again() {
+    // What was changed in the management cluster is newer without a newer input.
+    for basis in [4, 5] {
+        let (cluster, folder, other) = (Fake::new(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        outputs(folder.path(), &cluster).await.apply(output(1, &["a=1"], made_from(basis))).await;
+        outputs(other.path(), &cluster).await.apply(output(2, &["a=2", "b"], made_from(5))).await;
+        let (outputs, resumed) = restarted(folder.path(), &cluster).await;
+        assert!(resumed.is_none());
+        let waiting = outputs.status.borrow().waiting.clone().unwrap();
+        assert!(waiting.reason.contains("not what was applied here last") && waiting.what_to_do.contains("a server"));
+        // Nor is what is on disk taken for what is in force, where a server is behind.
+        outputs.apply(output(3, &["a=2"], made_from(4))).await;
+        let missing = ClusterDoubt { lack: Lack::Missing, reason: "away".to_owned() };
+        let away = SnapshotMeta { doubts: [("one".into(), missing)].into(), ..made_from(5) };
+        outputs.apply(output(4, &["a=1"], away)).await;
+        assert_eq!(cluster.has(), ["a=2", "b"]);
+        outputs.apply(output(5, &["a=1"], made_from(5))).await;
+        assert_eq!((cluster.has(), outputs.status.borrow().waiting.clone()), (vec!["a=1".to_owned()], None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_output_that_was_applied_last_goes_on_without_a_server() {
+    let (cluster, folder) = (Fake::with(Snapshot::new()), tempfile::tempdir().unwrap());
+    let first = outputs(folder.path(), &cluster).await;
+    first.apply(output(1, &["a=1", "b"], made_from(5))).await;
+    // What is in force is not the output.
+    first.apply(output(2, &["c"], made_from(4))).await;
+    assert_eq!(cluster.has(), ["a=1", "b", "c"]);
+    cluster.applied.lock().insert(object("a=7"));
+    let (second, resumed) = restarted(folder.path(), &cluster).await;
+    second.apply(resumed.unwrap()).await;
+    assert_eq!(cluster.has(), ["a=1", "b", "c"], "somebody's change is put right");
+    let (_, resumed) = restarted(folder.path(), &Fake::with(Snapshot::new())).await;
+    assert!(resumed.is_some(), "a cluster that never had anything gets it");
+    cluster.is_readable.store(false, Ordering::Relaxed);
+    let (_, resumed) = restarted(folder.path(), &cluster).await;
+    assert!(resumed.is_none(), "nobody knows");
+    cluster.is_readable.store(true, Ordering::Relaxed);
+    // What is kept beside an output belongs to that output alone.
+    outputs(folder.path(), &cluster).await.file.store(&output(1, &["a=1"], made_from(4))).unwrap();
+    let (_, resumed) = restarted(folder.path(), &cluster).await;
+    assert!(resumed.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_output_that_cannot_be_kept_leaves_no_older_one_on_disk() {
+    let (cluster, folder) = (Fake::new(), tempfile::tempdir().unwrap());
+    let outputs = outputs(folder.path(), &cluster).await;
+    outputs.apply(output(1, &["a", "b"], made_from(5))).await;
+    assert!(outputs.file.load().unwrap().is_some());
+    let in_the_way = folder.path().join("last-output.jsonl.tmp");
+    std::fs::create_dir(&in_the_way).unwrap();
+    outputs.apply(output(2, &["a"], made_from(4))).await;
+    let on_disk: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!((cluster.has(), on_disk), (vec!["a".into(), "b".into()], vec!["last-output.jsonl.tmp".into()]));
+    std::fs::remove_dir(&in_the_way).unwrap();
+    tokio::time::timeout(HOUR, outputs.due()).await.expect("it is tried again");
+    outputs.apply(output(2, &["a"], made_from(4))).await;
+    assert!(restarted(folder.path(), &cluster).await.1.is_some());
+}
+
+/// An output with the objects of these numbers.
+fn numbered(version: u64, numbers: std::ops::Range<u32>, meta: SnapshotMeta) -> Held {
+    let names: Vec<String> = numbers.map(|number| format!("o-{number}")).collect();
+    output(version, &names.iter().map(String::as_str).collect::<Vec<_>>(), meta)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_for_another_reason_meanwhile_stays_held_and_approved() {
+    let missing = ClusterDoubt { lack: Lack::Missing, reason: "away".to_owned() };
+    let away = SnapshotMeta { doubts: [("one".into(), missing)].into(), ..made_from(5) };
+    for kept in [made_from(4), away] {
+        for is_approved in [false, true] {
+            let (cluster, folder) = (Fake::with(Snapshot::new()), tempfile::tempdir().unwrap());
+            let outputs = outputs(folder.path(), &cluster).await;
+            outputs.apply(numbered(1, 0..90, made_from(5))).await;
+            outputs.apply(numbered(2, 40..90, made_from(5))).await;
+            let held = outputs.deletions.held().unwrap().unwrap();
+            assert_eq!((held.objects.len(), held.present), (40, 90));
+            outputs.apply(numbered(3, 40..150, made_from(5))).await;
+            if is_approved {
+                outputs.deletions.approve(&held, Timestamp::UNIX_EPOCH).unwrap();
+            }
+            outputs.apply(numbered(4, 40..150, kept.clone())).await;
+            assert_eq!(cluster.has().len(), 150);
+            let still = outputs.deletions.held().unwrap().unwrap();
+            assert_eq!((still.since, still.digest(), still.present), (held.since, held.digest(), 90));
+            // Two of five are many, and two of eight are not: it is counted as when it began.
+            outputs.apply(numbered(5, 40..150, made_from(5))).await;
+            assert_eq!(cluster.has().len(), if is_approved { 110 } else { 150 });
+            assert_eq!(outputs.deletions.held().unwrap().is_some(), !is_approved);
+            assert!(outputs.deletions.approval().unwrap().is_none());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_applied_before_what_the_brake_holds_is_on_disk() {
+    let (cluster, folder) = (Fake::with(Snapshot::new()), tempfile::tempdir().unwrap());
+    let outputs = outputs(folder.path(), &cluster).await;
+    outputs.apply(numbered(1, 0..90, certain())).await;
+    let in_the_way = folder.path().join("deletions-held.tmp");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let report = outputs.apply(numbered(2, 40..150, certain())).await;
+    assert_eq!((report.applied, cluster.has().len()), (0, 90), "new objects would make it a smaller share");
+    let waiting = outputs.status.borrow().waiting.clone().unwrap();
+    assert!(waiting.reason.contains("MR0704") && waiting.what_to_do.contains("make room"), "{waiting:?}");
+    std::fs::remove_dir(&in_the_way).unwrap();
+    tokio::time::timeout(HOUR, outputs.due()).await.expect("it is tried again");
+    outputs.apply(numbered(2, 40..150, certain())).await;
+    assert_eq!((cluster.has().len(), outputs.status.borrow().waiting.clone()), (150, None));
+    assert_eq!(outputs.status.borrow().held.as_ref().unwrap().objects, 40);
+    // Once it is there, the rest goes on whether details of it can be written or not.
+    std::fs::create_dir(&in_the_way).unwrap();
+    outputs.apply(numbered(3, 41..151, certain())).await;
+    assert_eq!((cluster.has().len(), outputs.deletions.held().unwrap().unwrap().objects.len()), (151, 40));
+    assert!(outputs.status.borrow().waiting.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_deleted_before_it_is_counted_on_disk() {
+    let (cluster, folder) = (Fake::with(Snapshot::new()), tempfile::tempdir().unwrap());
+    let outputs = outputs(folder.path(), &cluster).await;
+    outputs.apply(numbered(1, 0..90, certain())).await;
+    let in_the_way = folder.path().join("deletions-recent.tmp");
+    std::fs::create_dir(&in_the_way).unwrap();
+    for _ in 0..2 {
+        outputs.apply(numbered(2, 20..91, certain())).await;
+        assert_eq!(cluster.has().len(), 91, "what is new does not wait");
+        let held = outputs.status.borrow().held.clone().unwrap();
+        assert_eq!(held.objects, 20);
+        assert!(held.reason.contains("MR0704") && held.what_to_do.contains("make room"), "{held:?}");
+    }
+    std::fs::remove_dir(&in_the_way).unwrap();
+    tokio::time::timeout(HOUR, outputs.due()).await.expect("it is tried again");
+    outputs.apply(numbered(2, 20..91, certain())).await;
+    assert_eq!((cluster.has().len(), outputs.status.borrow().held.clone()), (71, None));
+    assert_eq!(outputs.deletions.recent().unwrap().len(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_as_anything_may_be_missing_is_shown_as_held() {
+    let (cluster, folder) = (Fake::new(), tempfile::tempdir().unwrap());
+    let outputs = outputs(folder.path(), &cluster).await;
+    outputs.apply(output(1, &["a", "b", "c"], certain())).await;
+    let in_doubt = |version| {
+        let doubt = Some("cluster west was not there yet".to_owned());
+        output(version, &["a"], SnapshotMeta { doubt, ..certain() })
+    };
+    let report = outputs.apply(in_doubt(2)).await;
+    let held = outputs.status.borrow().held.clone().unwrap();
+    assert_eq!((held.objects, held.reason.as_str(), held.digest), (2, "cluster west was not there yet", None));
+    let gauge = |reason| outputs.metrics.deletions_held.get_or_create(&Reason { reason }).get();
+    assert_eq!((gauge("incomplete"), gauge("brake")), (2, 0));
+    assert!(report.results.iter().all(|result| result.message.contains(&held.what_to_do)), "{report:?}");
+    tokio::time::sleep(HOUR).await;
+    outputs.apply(in_doubt(3)).await;
+    assert_eq!(outputs.status.borrow().held.as_ref().map(|held| held.since), Some(held.since));
+    outputs.apply(output(4, &["a"], certain())).await;
+    assert_eq!((cluster.has(), outputs.status.borrow().held.clone()), (vec!["a".to_owned()], None));
+    assert_eq!(gauge("incomplete"), 0);
 }

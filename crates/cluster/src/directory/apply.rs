@@ -11,7 +11,9 @@ use super::basis::BasisFile;
 use crate::contents::read_file;
 use crate::folder::{Stamp, notation};
 use crate::manifest::parse_manifest;
-use crate::{ApplyError, ApplyFailure, ApplyMode, ApplyOutcome, Notation, Surplus, object_path, order, ownership};
+use crate::{
+    Applied, ApplyError, ApplyFailure, ApplyMode, ApplyOutcome, Notation, Surplus, object_path, order, ownership,
+};
 
 /// Beginning and end of the names of files that are being written; a crash leaves one at most.
 const TEMPORARY: (&str, &str) = (".meshrelay-", ".tmp");
@@ -52,7 +54,7 @@ impl Applier {
     /// See [`crate::Cluster::apply`].
     pub(super) fn apply(&mut self, desired: &Snapshot, mode: ApplyMode) -> ApplyOutcome {
         let mut outcome = ApplyOutcome::default();
-        if let Err(error) = self.basis.keep(&desired.meta().basis) {
+        if let Err(error) = self.basis.keep(desired) {
             let failed = |object: &Arc<Object>| ApplyFailure { key: object.key().clone(), error: error.clone() };
             outcome.failed.extend(desired.sorted().into_iter().map(failed));
             return outcome;
@@ -81,13 +83,13 @@ impl Applier {
     }
 
     /// See [`crate::Cluster::current`].
-    pub(super) fn current(&mut self) -> Result<Snapshot, ApplyError> {
-        let basis = self.basis.read()?;
+    pub(super) fn current(&mut self) -> Result<Applied, ApplyError> {
+        let (basis, digest) = self.basis.read()?;
         let (written, objects) = self.scan()?;
         self.written = Some(written);
         let mut snapshot: Snapshot = objects.into_iter().map(Into::into).collect();
         snapshot.set_meta(SnapshotMeta { basis, ..SnapshotMeta::default() });
-        Ok(snapshot)
+        Ok(Applied { snapshot, desired: digest })
     }
 
     /// What is to be done, in the order of dependencies: writes first, then deletions the other way round.
@@ -399,10 +401,10 @@ mod tests {
             drop(crashing);
 
             let mut restarted = applier(folder.path());
-            let held = restarted.current().unwrap();
+            let held = restarted.current().unwrap().snapshot;
             assert!(held.iter().all(|object| valid.contains(&object.hash())), "after {steps} steps: {held:?}");
             restarted.apply(&after, ApplyMode::Complete);
-            assert_eq!(restarted.current().unwrap(), after, "after {steps} steps");
+            assert_eq!(restarted.current().unwrap().snapshot, after, "after {steps} steps");
             let files = fs::read_dir(folder.path().join("shop")).unwrap().count();
             assert_eq!(files, after.len(), "nothing else is left after {steps} steps");
             if steps > total {

@@ -14,7 +14,7 @@ use meshrelay_snapshot::{ClusterFacts, Gvk, Name, Snapshot};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
-use crate::{Admission, ApplyError, ApplyMode, ApplyOutcome, Cluster, ClusterView, Surplus};
+use crate::{Admission, Applied, ApplyError, ApplyMode, ApplyOutcome, Cluster, ClusterView, Surplus};
 use apply::Applier;
 use follow::{Follower, Progress};
 use hints::Hints;
@@ -218,7 +218,7 @@ impl Cluster for DirectoryCluster {
         looked.unwrap_or_else(|error| Err(unknown(&error)))
     }
 
-    async fn current(&self) -> Result<Snapshot, ApplyError> {
+    async fn current(&self) -> Result<Applied, ApplyError> {
         let mut applier = Arc::clone(&self.applier).lock_owned().await;
         let read = tokio::task::spawn_blocking(move || applier.current()).await;
         read.unwrap_or_else(|error| Err(unknown(&error)))
