@@ -4,7 +4,7 @@
 use meshrelay_process::metrics::MetricInfo;
 use meshrelay_snapshot::Name;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::sync::watch;
@@ -19,7 +19,7 @@ struct ClusterGauge {
     value: fn(&ServerStatus, &Name, &ClusterStatus) -> Option<usize>,
 }
 
-const GAUGES: [ClusterGauge; 7] = [
+const GAUGES: [ClusterGauge; 8] = [
     // An agent is connected to one replica of several. Another one says nothing of it, or it would seem to be gone.
     ClusterGauge {
         name: "relay_push_clients_connected",
@@ -35,6 +35,14 @@ const GAUGES: [ClusterGauge; 7] = [
         name: "relay_push_clients_warmed",
         help: "1 while the agent is connected and its input is here, 0 when it was connected and is not",
         value: |_, _, cluster| cluster.connected_at.map(|_| usize::from(cluster.pushing && cluster.has_input)),
+    },
+    // Of every one that has an agent, though this process may never have seen it.
+    ClusterGauge {
+        name: "meshrelay_agent_connected",
+        help: "1 for each warm cluster whose agent is connected to this or, as far as is known, another replica, else 0",
+        value: |status, name, cluster| {
+            (cluster.registered && cluster.warm).then(|| is_connected(status, name, cluster).into())
+        },
     },
     // Of every registered cluster, so that a query can tell no safe mode from no server.
     ClusterGauge {
@@ -62,14 +70,34 @@ const GAUGES: [ClusterGauge; 7] = [
     },
 ];
 
+/// Whether both streams of an agent are at one replica.
+fn is_connected(status: &ServerStatus, name: &Name, cluster: &ClusterStatus) -> bool {
+    let others = status.replicas.values().filter(|replica| !replica.this);
+    (cluster.pushing && cluster.pulling)
+        || others.filter_map(|replica| replica.state.clusters.get(name)).any(|streams| streams.push && streams.pull)
+}
+
+/// What translation waits for.
+const HALTED: &str = "meshrelay_translation_halted";
+const HALTED_HELP: &str =
+    "1 while translation waits for the inputs of clusters, or for a first look into the store, else 0";
+
+/// Label `for`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ForLabel {
+    r#for: &'static str,
+}
+
 /// What the reference says about them.
 pub(crate) fn infos() -> impl Iterator<Item = MetricInfo> {
-    GAUGES.iter().map(|gauge| MetricInfo {
+    let halted = MetricInfo { name: HALTED.to_owned(), kind: "gauge", labels: &["for"], help: HALTED_HELP };
+    let of_clusters = GAUGES.iter().map(|gauge| MetricInfo {
         name: gauge.name.to_owned(),
         kind: "gauge",
         labels: &["cluster"],
         help: gauge.help,
-    })
+    });
+    of_clusters.chain([halted])
 }
 
 #[derive(Debug)]
@@ -88,6 +116,13 @@ impl Collector for ClusterCollector {
                 }
             }
         }
+        let mut metric = encoder.encode_descriptor(HALTED, HALTED_HELP, None, MetricType::Gauge)?;
+        for (waits_for, is_halted) in
+            [("clusters", !status.waiting_for.is_empty()), ("store", status.waiting_for_store)]
+        {
+            let label = ForLabel { r#for: waits_for };
+            ConstGauge::new(i64::from(is_halted)).encode(metric.encode_family(&label)?)?;
+        }
         Ok(())
     }
 }
@@ -98,6 +133,7 @@ mod tests {
     use prometheus_client::registry::Registry;
 
     use super::*;
+    use crate::{ReplicaState, ReplicaStatus, ReplicaStreams};
 
     fn series(status: ServerStatus) -> Vec<String> {
         let mut registry = Registry::default();
@@ -116,13 +152,14 @@ mod tests {
             pulling: true,
             ..registered.clone()
         };
-        let warmed = ClusterStatus { has_input: true, input_objects: 7, ..connected.clone() };
+        let warmed = ClusterStatus { warm: true, has_input: true, input_objects: 7, ..connected.clone() };
         let gone = ClusterStatus { pushing: false, pulling: false, ..warmed.clone() };
         let clusters = [("away", registered), ("connected", connected), ("gone", gone), ("warmed", warmed)]
             .map(|(n, c)| (n.into(), c));
         let status = ServerStatus {
             clusters: clusters.into(),
             waiting_for: vec!["away".into()],
+            waiting_for_store: true,
             running_without: vec!["gone".into()],
             ..ServerStatus::default()
         };
@@ -141,9 +178,37 @@ mod tests {
         assert_eq!(values("meshrelay_input_missing"), ["away 1", "connected 0", "gone 1", "warmed 0"]);
         assert_eq!(values("meshrelay_input_objects"), ["gone 7", "warmed 7"]);
         assert_eq!(values("meshrelay_output_objects").len(), 4);
-        assert_eq!(found.len(), 23);
+        assert_eq!(values("meshrelay_agent_connected"), ["gone 0", "warmed 1"]);
+        for halted in ["for=\"clusters\"} 1", "for=\"store\"} 1"] {
+            assert!(found.iter().any(|line| line.strip_prefix("meshrelay_translation_halted{") == Some(halted)));
+        }
+        assert_eq!(found.len(), 27);
         let mut removed = status;
         removed.clusters.remove("away");
         assert!(series(removed).iter().all(|line| !line.contains("away")));
+    }
+
+    #[test]
+    fn an_agent_is_connected_wherever_a_replica_says_so() {
+        let cluster = ClusterStatus { registered: true, warm: true, ..ClusterStatus::default() };
+        let clusters = ["both", "half", "nowhere"].map(|name| (name.into(), cluster.clone()));
+        let streams = [
+            ("both".into(), ReplicaStreams { push: true, pull: true }),
+            ("half".into(), ReplicaStreams { push: true, pull: false }),
+        ];
+        let state = ReplicaState { clusters: streams.into(), ..ReplicaState::default() };
+        let other = ReplicaStatus { state, ..ReplicaStatus::default() };
+        let own = ReplicaStatus { this: true, ..other.clone() };
+        let status = |replica: ReplicaStatus| ServerStatus {
+            clusters: clusters.clone().into(),
+            replicas: [("b".to_owned(), replica)].into(),
+            ..ServerStatus::default()
+        };
+        let connected = |status| -> Vec<String> {
+            let found = series(status).into_iter();
+            found.filter(|line| line.starts_with("meshrelay_agent_connected{") && line.ends_with(" 1")).collect()
+        };
+        assert_eq!(connected(status(other)), ["meshrelay_agent_connected{cluster=\"both\"} 1"]);
+        assert!(connected(status(own)).is_empty(), "of this one the streams themselves are looked at");
     }
 }

@@ -80,6 +80,11 @@ impl ServerHub {
         self.outputs.lock().get(cluster)?.borrow().clone()
     }
 
+    /// Whether translation has given outputs.
+    pub(crate) fn has_published(&self) -> bool {
+        self.outputs.lock().values().any(|output| output.borrow().is_some())
+    }
+
     /// Forgets a cluster that is no longer registered.
     pub(crate) fn forget(&self, cluster: &Name) {
         self.outputs.lock().remove(cluster);
@@ -98,6 +103,19 @@ impl ServerHub {
     pub(crate) fn keep_warm(&self) {
         let mut file = self.warm_file.lock();
         self.store_warm(&mut file, self.inputs.warm());
+    }
+
+    /// Takes the first input of a cluster, which is warm from now on.
+    fn set_first(&self, cluster: &Name, input: Held, objects: usize) {
+        let mut file = self.warm_file.lock();
+        let mut warm = self.inputs.warm();
+        let since = *warm.entry(cluster.clone()).or_insert_with(|| self.inputs.clock.now());
+        if self.inputs.is_registered(cluster) {
+            // On disk before anything is made from it: a server that dies in between waits for this cluster.
+            self.store_warm(&mut file, warm);
+            tracing::info!(%cluster, objects, "the agent sent its first input snapshot");
+        }
+        self.inputs.set(cluster, input, since);
     }
 
     fn store_warm(&self, (file, kept): &mut (StateFile, WarmClusters), warm: WarmClusters) {
@@ -122,10 +140,12 @@ impl ServerHub {
                 let conditions = [warm::cluster_warm(known.registered, known.warm)];
                 let (version, objects) = known.input.unwrap_or_default();
                 changed |= status.conditions != conditions
+                    || status.input_unreadable != known.unreadable
                     || (status.input_version, status.input_objects) != (version, objects);
                 status.warm = known.warm.is_some();
                 status.conditions = conditions.into();
                 status.has_input = known.input.is_some();
+                status.input_unreadable = known.unreadable;
                 (status.input_version, status.input_objects) = (version, objects);
             }
             changed
@@ -196,17 +216,11 @@ impl Hub for ServerHub {
         if let Some(reason) = input.visible().meta().any_doubt().filter(|reason| !is_known(reason)) {
             tracing::warn!(%cluster, reason, "not all of the input could be read: what is missing stays as it was");
         }
-        let mut file = self.warm_file.lock();
-        let mut warm = self.inputs.warm();
-        let is_first = self.inputs.is_registered(cluster) && !warm.contains_key(cluster);
-        let since = *warm.entry(cluster.clone()).or_insert_with(|| self.inputs.clock.now());
-        if is_first {
-            // On disk before anything is made from it: a server that dies in between waits for this cluster.
-            self.store_warm(&mut file, warm);
-            tracing::info!(%cluster, objects, "the agent sent its first input snapshot");
+        if let Some(since) = self.inputs.warm_since(cluster) {
+            self.inputs.set(cluster, input, since);
+        } else {
+            self.set_first(cluster, input, objects);
         }
-        self.inputs.set(cluster, input, since);
-        drop(file);
         self.show_known();
     }
 

@@ -37,6 +37,8 @@ struct State {
     store_unread: bool,
     /// Clusters of which the store lacks what we hold, or that are gone.
     unshared: BTreeSet<Name>,
+    /// Why the input that the store has of a cluster cannot be read.
+    unreadable: BTreeMap<Name, String>,
 }
 
 /// What is known of a registered cluster.
@@ -47,6 +49,8 @@ pub(crate) struct Known {
     pub(crate) warm: Option<Timestamp>,
     /// Version of its input and number of objects in it.
     pub(crate) input: Option<(u64, usize)>,
+    /// Why the input that the store has of it cannot be read.
+    pub(crate) unreadable: Option<String>,
 }
 
 /// What there is for a translation, all as of one moment.
@@ -128,6 +132,7 @@ impl Inputs {
                 registered: registration.since,
                 warm: state.warm.get(name).copied(),
                 input: held.map(|held| (held.version(), held.visible().len())),
+                unreadable: state.unreadable.get(name).cloned(),
             };
             (name.clone(), known)
         };
@@ -145,6 +150,11 @@ impl Inputs {
     /// The clusters that have sent a snapshot at some time.
     pub(crate) fn warm(&self) -> WarmClusters {
         self.state.lock().warm.clone()
+    }
+
+    /// Since when a cluster is warm, if it is.
+    pub(crate) fn warm_since(&self, cluster: &Name) -> Option<Timestamp> {
+        self.state.lock().warm.get(cluster).copied()
     }
 
     pub(crate) fn held(&self, cluster: &Name) -> Option<Held> {
@@ -192,17 +202,44 @@ impl Inputs {
         self.state.lock().held.clone()
     }
 
-    /// Clusters that have sent a snapshot to some replica, and when. Of two times the earlier one is right.
-    pub(crate) fn add_warm(&self, more: WarmClusters) {
+    /// Takes over which clusters are warm as far as other replicas know, since when, and which one is not any more unless it is
+    /// held here. Of two times the earlier one is right. Gives what there is to share.
+    ///
+    /// What is not registered here is warm for as long as the others say so: one of them may have seen its registration
+    /// already, and here it is not to be done without when it comes. It is never said here, or it would be warm for ever.
+    pub(crate) fn merge_warm(&self, mut theirs: WarmClusters, gone: Option<&Name>) -> WarmClusters {
         let mut state = self.state.lock();
-        let before = state.warm.len();
-        for (cluster, since) in more {
-            let known = state.warm.entry(cluster).or_insert(since);
-            *known = since.min(*known);
+        let before: Vec<Name> = state.warm.keys().cloned().collect();
+        let knows_all = state.knows_all_registered();
+        let State { registered, warm, held, .. } = &mut *state;
+        theirs.retain(|name, _| Some(name) != gone);
+        warm.retain(|name, _| {
+            let is_gone = Some(name) == gone || (knows_all && !registered.contains_key(name));
+            !is_gone || theirs.contains_key(name) || held.contains_key(name)
+        });
+        for (cluster, since) in &theirs {
+            let known = warm.entry(cluster.clone()).or_insert(*since);
+            *known = (*known).min(*since);
         }
-        let is_news = state.warm.len() > before;
+        let ours = warm.iter().filter(|(name, _)| theirs.contains_key(*name) || registered.contains_key(*name));
+        let all = ours.map(|(name, since)| (name.clone(), *since)).collect();
+        let is_news = !before.iter().eq(warm.keys());
         drop(state);
         if is_news {
+            self.look_again();
+        }
+        all
+    }
+
+    /// Notes why the input that the store has of a cluster cannot be read; `None` when it was.
+    pub(crate) fn note_unreadable(&self, cluster: &Name, reason: Option<String>) {
+        let mut state = self.state.lock();
+        let before = match &reason {
+            Some(reason) => state.unreadable.insert(cluster.clone(), reason.clone()),
+            None => state.unreadable.remove(cluster),
+        };
+        drop(state);
+        if before != reason {
             self.look_again();
         }
     }

@@ -73,7 +73,11 @@ pub(crate) async fn follow(
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            changed = views.changed() => if changed.is_err() { return },
+            changed = views.changed() => if changed.is_err() {
+                // Resources that never change again would look like a management cluster in which nothing happens.
+                tracing::error!("nobody watches the management cluster any more");
+                return stop.cancel();
+            },
         }
     }
 }

@@ -111,7 +111,7 @@ impl Metrics {
         metrics.add("gloo_mesh_translation_time_sec", "Time that a translation took", &[], &self.translation_time);
         metrics.add(
             "gloo_mesh_reconciler_time_sec",
-            "Time from a changed input until the outputs were published",
+            "Time from the first change that was not in the outputs until they were published",
             &[],
             &self.reconciler_time,
         );

@@ -27,12 +27,13 @@ impl StateFile {
         }
     }
 
-    /// Replaces the file.
+    /// Replaces the file; that it is replaced survives a loss of power.
     pub(crate) fn store(&self, value: &impl Serialize) -> std::io::Result<()> {
         let temporary = self.path.with_extension("tmp");
         let file = std::fs::File::create(&temporary)?;
         serde_json::to_writer_pretty(&file, value)?;
         file.sync_all()?;
-        std::fs::rename(&temporary, &self.path)
+        std::fs::rename(&temporary, &self.path)?;
+        self.path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
     }
 }

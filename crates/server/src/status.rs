@@ -88,6 +88,9 @@ pub struct ClusterStatus {
     pub input_version: u64,
     /// Objects in its newest input.
     pub input_objects: usize,
+    /// Why the input that the snapshot store has of it cannot be read; `None` if it can, or there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_unreadable: Option<String>,
     /// Objects in its output.
     pub output_objects: usize,
     /// True if its agent holds and has applied the newest output.

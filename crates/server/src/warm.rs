@@ -47,6 +47,11 @@ pub(crate) fn shared(value: &serde_json::Value, now: Timestamp) -> WarmClusters 
     WarmFile::deserialize(value).unwrap_or_default().into_clusters(now)
 }
 
+/// The form in which replicas share them.
+pub(crate) fn to_share(warm: &WarmClusters) -> serde_json::Value {
+    warm.iter().map(|(name, since)| (name.as_str(), serde_json::Value::from(since.to_string()))).collect()
+}
+
 /// Reads the file. Clusters without a time are warm since `now`, and the file says so from then on.
 pub(crate) fn load(file: &StateFile, now: Timestamp) -> Result<WarmClusters, ServerError> {
     let kept: WarmFile = file.load()?;

@@ -12,8 +12,24 @@ use crate::model::{Changes, Cursor, Document, DocumentWritten, Head, Health, Lea
 use crate::store::{Answer, SnapshotStore};
 use crate::{MemoryStore, StoreError};
 
+/// A call that may be refused by itself.
+#[derive(Clone, Copy, Debug)]
+pub enum Call<'a> {
+    /// Reads this snapshot.
+    Load(&'a SnapshotId),
+    /// Writes this version of a snapshot.
+    Put(&'a SnapshotId, &'a Stored),
+    /// Writes a document, or removes something.
+    Write,
+}
+
 /// What is between callers and a store in memory: whatever is such a layer is a [`SnapshotStore`].
 pub trait Layer: fmt::Debug + Send + Sync {
+    /// Why a call fails, though others may not. It is asked before the call is made.
+    fn refusal(&self, _: Call<'_>) -> Option<StoreError> {
+        None
+    }
+
     /// Makes a call or does not, with a store that the layer picks.
     fn call<'a, T: Send + 'a>(
         &'a self,
@@ -33,13 +49,28 @@ pub trait Layer: fmt::Debug + Send + Sync {
     fn shown_health(&self) -> watch::Receiver<Health>;
 }
 
+/// Makes a call that the layer may refuse.
+fn refusable<'a, L: Layer, T: Send + 'a>(
+    layer: &'a L,
+    kind: Call<'a>,
+    call: impl FnOnce(MemoryStore) -> Answer<'a, T> + Send + 'a,
+) -> Answer<'a, T> {
+    async move {
+        match layer.refusal(kind) {
+            Some(error) => Err(error),
+            None => layer.call(call).await,
+        }
+    }
+    .boxed()
+}
+
 impl<L: Layer> SnapshotStore for L {
     fn put<'a>(&'a self, id: &'a SnapshotId, new: &'a Stored) -> Answer<'a, Written> {
-        self.call(move |store| async move { store.put(id, new).await }.boxed()).boxed()
+        refusable(self, Call::Put(id, new), move |store| async move { store.put(id, new).await }.boxed())
     }
 
     fn load<'a>(&'a self, id: &'a SnapshotId, base: Option<&'a Stored>) -> Answer<'a, Option<Stored>> {
-        self.call(move |store| async move { store.load(id, base).await }.boxed()).boxed()
+        refusable(self, Call::Load(id), move |store| async move { store.load(id, base).await }.boxed())
     }
 
     fn heads(&self) -> Answer<'_, BTreeMap<SnapshotId, Head>> {
@@ -47,7 +78,7 @@ impl<L: Layer> SnapshotStore for L {
     }
 
     fn remove<'a>(&'a self, id: &'a SnapshotId) -> Answer<'a, bool> {
-        self.call(move |store| async move { store.remove(id).await }.boxed()).boxed()
+        refusable(self, Call::Write, move |store| async move { store.remove(id).await }.boxed())
     }
 
     fn document<'a>(&'a self, name: &'a str) -> Answer<'a, Option<Document>> {
@@ -64,11 +95,13 @@ impl<L: Layer> SnapshotStore for L {
         expected: Option<u64>,
         value: &'a Value,
     ) -> Answer<'a, DocumentWritten> {
-        self.call(move |store| async move { store.put_document(name, expected, value).await }.boxed()).boxed()
+        refusable(self, Call::Write, move |store| {
+            async move { store.put_document(name, expected, value).await }.boxed()
+        })
     }
 
     fn remove_document<'a>(&'a self, name: &'a str, expected: Option<u64>) -> Answer<'a, Option<Document>> {
-        self.call(move |store| async move { store.remove_document(name, expected).await }.boxed()).boxed()
+        refusable(self, Call::Write, move |store| async move { store.remove_document(name, expected).await }.boxed())
     }
 
     fn set_live<'a>(&'a self, replica: &'a str, value: &'a Value, ttl: Duration) -> Answer<'a, ()> {

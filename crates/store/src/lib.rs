@@ -21,7 +21,7 @@ mod store;
 
 pub use error::StoreError;
 #[cfg(feature = "testing")]
-pub use layer::Layer;
+pub use layer::{Call, Layer};
 pub use memory::MemoryStore;
 pub use model::{
     Changes, Cursor, Document, DocumentWritten, Epoch, Head, Health, Lease, ParseIdError, Reach, Role, SnapshotId,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshrelay_snapshot::Name;
-use meshrelay_store::{Role, SnapshotStore, StoreError};
+use meshrelay_store::{DocumentWritten, Role, SnapshotStore, StoreError};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::leader::Leadership;
 use super::live::ReplicaState;
 use crate::hub::ServerHub;
+use crate::sharing::WARM;
+use crate::warm;
 
 /// After a failed call, when it is made again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -79,7 +81,26 @@ impl Leftovers {
                 self.store.remove(&id).await?;
             }
         }
+        self.remove_warm(token, &served).await?;
         Ok(self.hub.inputs.knows_all_registered())
+    }
+
+    /// The same for the list of clusters that are warm: a new cluster of that name has never been connected.
+    async fn remove_warm(&self, token: u64, served: &BTreeSet<Name>) -> Result<(), StoreError> {
+        while let Some(document) = self.store.document(WARM).await? {
+            let now = self.hub.inputs.clock.now();
+            let before = warm::shared(&document.value, now);
+            let mut left = before.clone();
+            left.retain(|cluster, _| !self.hub.inputs.is_known_gone(cluster) || served.contains(cluster));
+            if left == before || *self.leader.borrow() != Some(token) {
+                break;
+            }
+            let value = warm::to_share(&left);
+            if let DocumentWritten::Stored(_) = self.store.put_document(WARM, Some(document.revision), &value).await? {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -131,6 +152,11 @@ mod tests {
 
     async fn left(store: &MemoryStore) -> BTreeSet<SnapshotId> {
         store.heads().await.unwrap().into_keys().collect()
+    }
+
+    async fn warm_in(store: &MemoryStore) -> BTreeSet<Name> {
+        let document = store.document(WARM).await.unwrap().unwrap();
+        warm::shared(&document.value, jiff::Timestamp::UNIX_EPOCH).into_keys().collect()
     }
 
     fn both(cluster: &str) -> [SnapshotId; 2] {
@@ -188,6 +214,7 @@ mod tests {
     async fn a_leader_that_starts_removes_what_is_left_of_clusters_that_went_while_no_server_ran() {
         let store = MemoryStore::default();
         fill(&store, ["one", "gone"].iter().flat_map(|cluster| both(cluster))).await;
+        store.put_document(WARM, None, &json!(["one", "gone"])).await.unwrap();
         let faulty = Arc::new(StoreWithFaults::over(store.clone()));
         let (folder, stop) = (tempfile::tempdir().unwrap(), CancellationToken::new());
         let (hub, leads) = (hub(folder.path()), watch::Sender::new(None));
@@ -205,7 +232,7 @@ mod tests {
         faulty.away(false);
         let mut cursor = meshrelay_store::Cursor::default();
         let removed = async {
-            while left(&store).await != both("one").into() {
+            while left(&store).await != both("one").into() || warm_in(&store).await != ["one".into()].into() {
                 use meshrelay_store::Changes::{CatchUp, News};
                 let (News { cursor: next, .. } | CatchUp { cursor: next }) =
                     store.changes(&cursor, Duration::from_secs(60)).await.unwrap();

@@ -8,7 +8,7 @@ mod outputs;
 mod rebalancing;
 mod reports;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod versions;
 
 use std::sync::Arc;

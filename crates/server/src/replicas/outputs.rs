@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::versions::put_newest;
+use super::versions::{Newest, put_newest};
 use crate::ServerStatus;
 use crate::hub::ServerHub;
 
@@ -141,14 +141,14 @@ impl Outputs {
                     self.epoch = epoch;
                 }
                 let was_halted = is_halted(&status.borrow());
-                let failed = self.step().await.inspect_err(|error| self.failed(error)).is_err();
+                let is_done = self.step().await.inspect_err(|error| self.failed(error)).unwrap_or(false);
                 let again = Instant::now() + RETRY;
                 tokio::select! {
                     biased;
                     Ok(()) = news.changed() => {}
                     Ok(()) = health.changed() => {}
                     Ok(_) = status.wait_for(|status| is_halted(status) != was_halted) => {}
-                    () = tokio::time::sleep_until(again), if failed => {}
+                    () = tokio::time::sleep_until(again), if !is_done => {}
                 }
             }
         };
@@ -160,8 +160,9 @@ impl Outputs {
         tracing::debug!(%error, "an output could not be written or read");
     }
 
-    async fn step(&mut self) -> Result<(), StoreError> {
-        let mut result = Ok(());
+    /// Tells whether all is written.
+    async fn step(&mut self) -> Result<bool, StoreError> {
+        let mut result = Ok(true);
         for cluster in self.shared.take_gone() {
             self.known.remove(&cluster);
             if let Err(error) = self.store.remove(&SnapshotId::output(cluster.clone())).await {
@@ -183,11 +184,14 @@ impl Outputs {
                     let version = self.known.get(&cluster).map_or(0, |known| known.version);
                     self.known.insert(cluster, Known { version, output });
                 }
-                written => result = result.and(written),
+                written => result = result.and_then(|all| Ok(written? && all)),
             }
         }
         if !halted {
-            self.shared.release();
+            // Translation that waits for the store alone has nothing to give either.
+            if self.hub.has_published() {
+                self.shared.release();
+            }
             return result;
         }
         for cluster in self.shared.empty() {
@@ -206,20 +210,22 @@ impl Outputs {
         result
     }
 
-    async fn write(&mut self, cluster: &Name, output: Arc<Snapshot>) -> Result<(), StoreError> {
+    /// Tells whether it is written.
+    async fn write(&mut self, cluster: &Name, output: Arc<Snapshot>) -> Result<bool, StoreError> {
         let known = self.known.get(cluster);
         if known.is_some_and(|known| Arc::ptr_eq(&known.output, &output)) {
-            return Ok(());
+            return Ok(true);
         }
         let (id, version) = (SnapshotId::output(cluster.clone()), known.map_or(0, |known| known.version));
         let stored = |version| Some(Stored::new(version, Arc::clone(&output), Value::Null, &self.replica));
         let begun = Instant::now();
         let now = self.hub.inputs.clock.now();
-        if let Some(version) = put_newest(&*self.store, &id, version, now, stored).await? {
-            self.hub.metrics.store_write_time.observe(begun.elapsed().as_secs_f64());
-            self.known.insert(cluster.clone(), Known { version, output });
-        }
-        Ok(())
+        let Newest::Version(version) = put_newest(&*self.store, &id, version, now, stored).await? else {
+            return Ok(false);
+        };
+        self.hub.metrics.store_write_time.observe(begun.elapsed().as_secs_f64());
+        self.known.insert(cluster.clone(), Known { version, output });
+        Ok(true)
     }
 }
 
@@ -336,6 +342,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_output_that_others_overtake_again_and_again_is_written_at_last() {
+        let store = MemoryStore::default();
+        let faulty = Arc::new(StoreWithFaults::over(store.clone()));
+        faulty.overtake(7);
+        let a = start("a", Arc::<StoreWithFaults>::clone(&faulty));
+        a.pulls("one");
+        a.publish(1);
+        wait(&store, Some(&*output(1))).await;
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_holds_nothing_is_remembered_while_the_store_alone_is_waited_for() {
+        let store = MemoryStore::default();
+        store.put(&SnapshotId::output("one"), &Stored::new(7, output(1), Value::Null, "gone")).await.unwrap();
+        let a = start("a", Arc::new(store.clone()));
+        let mut last = a.hub.last_output(&"one".into());
+        a.hub.status.send_modify(|status| status.waiting_for_store = true);
+        a.hub.on_notice(&"one".into(), Direction::Pull, Notice::HoldsNothing);
+        // Something that the task does after it has heard of the agent.
+        let two = SnapshotId::output("two");
+        store.put(&two, &Stored::new(1, output(1), Value::Null, "gone")).await.unwrap();
+        a.hub.stored_outputs.as_ref().unwrap().forget(&"two".into());
+        let removed = async {
+            while store.heads().await.unwrap().contains_key(&two) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), removed).await.unwrap();
+        a.hub.status.send_modify(|status| status.waiting_for = vec!["two".into()]);
+        let found = tokio::time::timeout(Duration::from_secs(60), last.wait_for(Option::is_some)).await;
+        assert!(found.unwrap().unwrap().is_some());
+    }
+
+    #[tokio::test]
     async fn while_translation_is_halted_an_agent_that_holds_nothing_gets_the_last_output_with_a_doubt() {
         let store = MemoryStore::default();
         store.put(&SnapshotId::output("one"), &Stored::new(7, output(1), Value::Null, "gone")).await.unwrap();
@@ -347,6 +387,7 @@ mod tests {
         let found = found.unwrap().unwrap().clone().unwrap();
         assert_eq!(found.meta().any_doubt(), Some(DOUBT));
         assert!(found.iter().eq(output(1).iter()));
+        a.publish(2);
         a.hub.status.send_modify(|status| status.waiting_for.clear());
         let gone = tokio::time::timeout(Duration::from_secs(60), last.wait_for(Option::is_none)).await;
         assert!(gone.unwrap().unwrap().is_none(), "there are outputs now");

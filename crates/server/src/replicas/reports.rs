@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::leader::Leadership;
-use super::versions::put_newest;
+use super::versions::{Newest, put_newest};
 use crate::ServerStatus;
 use crate::hub::ServerHub;
 
@@ -117,7 +117,7 @@ impl StoredReports {
                 let (newest, token) = (reports.borrow_and_update().clone(), *leader.borrow_and_update());
                 let epoch = health.borrow_and_update().epoch.clone();
                 let step = match (newest, token) {
-                    (None, _) => self.show_earlier().await,
+                    (None, _) => self.show_earlier().await.map(|()| true),
                     (Some(newest), Some(token)) => {
                         if last.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &newest)) {
                             self.made = follow(std::mem::take(&mut self.made), &newest).await;
@@ -128,7 +128,7 @@ impl StoredReports {
                     (Some(_), None) => {
                         // Another replica has them.
                         (self.made, last) = (Made::default(), None);
-                        Ok(())
+                        Ok(true)
                     }
                 };
                 if let Err(error) = &step {
@@ -141,14 +141,15 @@ impl StoredReports {
                     changed = reports.changed() => if changed.is_err() { return },
                     Ok(()) = leader.changed() => {}
                     Ok(()) = health.changed() => {}
-                    () = tokio::time::sleep_until(again), if step.is_err() => {}
+                    () = tokio::time::sleep_until(again), if !step.unwrap_or(false) => {}
                 }
             }
         };
         stop.run_until_cancelled(steps).await;
     }
 
-    async fn write(&mut self, token: u64, epoch: Option<Epoch>) -> Result<(), StoreError> {
+    /// Tells whether all is written, or another replica is to write it.
+    async fn write(&mut self, token: u64, epoch: Option<Epoch>) -> Result<bool, StoreError> {
         let under = (Some(token), epoch);
         if self.under != under {
             // Another replica may have written meanwhile, or the store may be another one.
@@ -163,7 +164,7 @@ impl StoredReports {
         }
         for cluster in self.made.changed.clone() {
             if *self.leader.borrow() != Some(token) {
-                return Ok(());
+                return Ok(true);
             }
             let id = SnapshotId::reports(cluster.clone());
             match self.made.clusters.get(&cluster).filter(|snapshot| !snapshot.is_empty()) {
@@ -181,13 +182,16 @@ impl StoredReports {
                     };
                     let known = self.written.get(&cluster).copied().unwrap_or_default();
                     let now = self.hub.inputs.clock.now();
-                    let Some(version) = put_newest(&*self.store, &id, known, now, stored).await? else { continue };
-                    self.written.insert(cluster.clone(), version);
+                    match put_newest(&*self.store, &id, known, now, stored).await? {
+                        Newest::Version(version) => drop(self.written.insert(cluster.clone(), version)),
+                        Newest::Overtaken => continue,
+                        Newest::Withdrawn => return Ok(true),
+                    }
                 }
             }
             self.made.changed.remove(&cluster);
         }
-        Ok(())
+        Ok(self.made.changed.is_empty())
     }
 
     /// Shows what is in the store, once, as there is nothing of this process's own yet.
@@ -282,9 +286,13 @@ mod tests {
     }
 
     fn start(name: &str, store: &MemoryStore, token: Option<u64>) -> Replica {
+        start_in(name, Arc::new(store.clone()), token)
+    }
+
+    fn start_in(name: &str, store: Arc<dyn SnapshotStore>, token: Option<u64>) -> Replica {
         let (folder, stop) = (tempfile::tempdir().unwrap(), CancellationToken::new());
         let (hub, leads, reports) = (hub(folder.path()), watch::Sender::new(token), watch::Sender::new(None));
-        let stored = StoredReports::new(Arc::new(store.clone()), name, Arc::clone(&hub), leads.subscribe());
+        let stored = StoredReports::new(store, name, Arc::clone(&hub), leads.subscribe());
         tokio::spawn(stored.run(reports.subscribe(), stop.clone()));
         Replica { hub, reports, leads, _stop: stop.drop_guard(), _folder: folder }
     }
@@ -377,6 +385,16 @@ mod tests {
         late.await.unwrap();
         let now = store.load(&SnapshotId::reports("mgmt"), None).await.unwrap().unwrap();
         assert_eq!(now.head(), written.head());
+    }
+
+    #[tokio::test]
+    async fn reports_that_others_overtake_again_and_again_are_written_at_last() {
+        let (store, mut translator) = (MemoryStore::default(), Translator::new(Options::default()));
+        let faulty = Arc::new(StoreWithFaults::over(store.clone()));
+        faulty.overtake(7);
+        let a = start_in("a", Arc::<StoreWithFaults>::clone(&faulty), Some(1));
+        a.reports.send_replace(Some(reports(&mut translator, &[("good", true)])));
+        wait(&store, Some(("a", 1))).await;
     }
 
     #[tokio::test]

@@ -1,13 +1,15 @@
-//! What tests of replicas need: a store that can be away, and a hub without sockets.
+//! What tests of replicas need: a store with faults, and a hub without sockets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use meshrelay_pki::tls::TlsMode;
 use meshrelay_snapshot::Name;
-use meshrelay_store::{Answer, Health, Layer, MemoryStore, SnapshotStore as _, StoreError};
+use meshrelay_store::{Answer, Call, Health, Layer, MemoryStore, SnapshotId, SnapshotStore as _, StoreError, Stored};
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::hub::ServerHub;
@@ -54,16 +56,26 @@ enum Fault {
     Hanging,
 }
 
-/// A store in memory that can be away, or leave calls without an answer.
+/// A store in memory that can be away, leave calls without an answer, be damaged, or take no writes.
 #[derive(Debug)]
 pub(crate) struct StoreWithFaults {
     store: MemoryStore,
     fault: watch::Sender<Fault>,
+    damaged: Mutex<BTreeSet<SnapshotId>>,
+    takes_no_writes: Mutex<bool>,
+    /// So many writes of snapshots find that another replica wrote in between.
+    overtaken: Mutex<u64>,
 }
 
 impl StoreWithFaults {
     pub(crate) fn over(store: MemoryStore) -> Self {
-        Self { store, fault: watch::Sender::default() }
+        Self {
+            store,
+            fault: watch::Sender::default(),
+            damaged: Mutex::default(),
+            takes_no_writes: Mutex::default(),
+            overtaken: Mutex::default(),
+        }
     }
 
     pub(crate) fn away(&self, away: bool) {
@@ -75,7 +87,42 @@ impl StoreWithFaults {
     }
 }
 
+impl StoreWithFaults {
+    /// These snapshots cannot be read.
+    pub(crate) fn damage(&self, damaged: impl IntoIterator<Item = SnapshotId>) {
+        *self.damaged.lock() = damaged.into_iter().collect();
+    }
+
+    /// Another replica writes in between so many times.
+    pub(crate) fn overtake(&self, times: u64) {
+        *self.overtaken.lock() = times;
+    }
+
+    pub(crate) fn take_no_writes(&self, takes_no_writes: bool) {
+        *self.takes_no_writes.lock() = takes_no_writes;
+    }
+}
+
 impl Layer for StoreWithFaults {
+    fn refusal(&self, call: Call<'_>) -> Option<StoreError> {
+        match call {
+            Call::Load(id) if self.damaged.lock().contains(id) => {
+                Some(StoreError::Unreadable { what: id.to_string(), problem: "it is damaged".to_owned() })
+            }
+            Call::Put(..) | Call::Write if *self.takes_no_writes.lock() => Some(StoreError::OutOfMemory),
+            Call::Put(id, new) => {
+                let mut left = self.overtaken.lock();
+                if let Some(less) = left.checked_sub(1) {
+                    *left = less;
+                    let other = Stored::new(new.version() + 1, Arc::default(), Value::Null, "other");
+                    self.store.put(id, &other).now_or_never().unwrap().unwrap();
+                }
+                None
+            }
+            Call::Load(_) | Call::Write => None,
+        }
+    }
+
     async fn call<'a, T: Send + 'a>(
         &'a self,
         call: impl FnOnce(MemoryStore) -> Answer<'a, T> + Send + 'a,

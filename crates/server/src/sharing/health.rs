@@ -13,7 +13,7 @@ pub(super) struct StoreHealth {
     store: Arc<dyn SnapshotStore>,
     metrics: Metrics,
     /// What the store refuses though it is there, and why, as far as the log was told.
-    failing: Mutex<BTreeMap<&'static str, String>>,
+    failing: Mutex<BTreeMap<String, String>>,
 }
 
 impl StoreHealth {
@@ -47,7 +47,7 @@ impl StoreHealth {
         }
     }
 
-    pub(super) fn failed(&self, what: &'static str, error: &StoreError) {
+    pub(super) fn failed(&self, what: &str, error: &StoreError) {
         self.metrics.store_errors.inc();
         let reason = error.to_string();
         // Of a store that is away the watch of its health says so once.
@@ -62,11 +62,11 @@ impl StoreHealth {
             "the snapshot store refuses: translation goes on with what is in memory, other replicas do not see changes \
              until it is mended"
         );
-        self.failing.lock().insert(what, reason);
+        self.failing.lock().insert(what.to_owned(), reason);
     }
 
     /// Takes note that something works that may have failed before.
-    pub(super) fn works(&self, what: &'static str) {
+    pub(super) fn works(&self, what: &str) {
         if self.failing.lock().remove(what).is_some() {
             tracing::info!(what, "the snapshot store does it again");
         }

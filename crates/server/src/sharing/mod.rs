@@ -7,18 +7,23 @@
 mod health;
 mod inputs;
 mod memory;
+#[cfg(test)]
+mod tests;
+mod unread;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use meshrelay_store::{Changes, Cursor, Role, SnapshotId, SnapshotStore, StoreError, Subject};
+use meshrelay_store::{Changes, SnapshotStore, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use self::health::StoreHealth;
-use self::inputs::{SharedInputs, WARM};
+use self::inputs::SharedInputs;
+use self::unread::{Part, Unread};
 use crate::Metrics;
 use crate::inputs::Inputs;
 
+pub(crate) use self::inputs::WARM;
 pub(crate) use self::memory::{RightTree, Shareable, SharedMemory};
 
 /// How long the store is asked to wait for changes: a bound for calls that hang, not for how fast changes are seen.
@@ -85,35 +90,18 @@ impl Sharing {
 
     /// Takes over what others write.
     async fn follow(&self) {
-        let mut cursor = Cursor::default();
+        let mut unread = Unread::default();
         let mut registered = self.inputs.registrations();
         loop {
             // Marked as seen only where it is acted on: it may come while something else is done.
             if registered.has_changed().unwrap_or_default() {
                 registered.borrow_and_update();
-                cursor = Cursor::default();
+                unread.start_over();
             }
-            let step = async {
-                match self.store.changes(&cursor, FEED_WAIT).await? {
-                    Changes::News { changed, cursor } => {
-                        for subject in changed.into_keys() {
-                            self.take(&subject).await?;
-                        }
-                        Ok::<_, StoreError>(cursor)
-                    }
-                    Changes::CatchUp { cursor } => {
-                        self.catch_up().await?;
-                        Ok(cursor)
-                    }
-                }
-            };
             tokio::select! {
                 biased;
-                done = step => match done {
-                    Ok(next) => {
-                        self.health.works(FOLLOWING);
-                        cursor = next;
-                    }
+                done = self.step(&mut unread) => match done {
+                    Ok(()) => self.health.works(FOLLOWING),
                     Err(error) => {
                         self.health.failed(FOLLOWING, &error);
                         tokio::time::sleep(RETRY).await;
@@ -121,216 +109,66 @@ impl Sharing {
                 },
                 // What others had written of a cluster before it was registered here has been passed over.
                 changed = registered.changed() => match changed {
-                    Ok(()) => cursor = Cursor::default(),
+                    Ok(()) => unread.start_over(),
                     Err(_) => return,
                 },
             }
         }
     }
 
-    async fn take(&self, subject: &Subject) -> Result<(), StoreError> {
-        match subject {
-            Subject::Snapshot(SnapshotId { role: Role::Input, cluster }) => self.shared_inputs.read_one(cluster).await,
-            Subject::Document(name) if name == WARM => self.shared_inputs.share_warm(None).await,
-            Subject::Document(name) => {
+    /// Waits for changes and reads what changed, and what could not be read before. Fails if nothing can be read for now.
+    async fn step(&self, unread: &mut Unread) -> Result<(), StoreError> {
+        match self.store.changes(&unread.cursor, unread.wait(FEED_WAIT)).await? {
+            Changes::News { changed, cursor } => unread.add(changed.into_keys().filter_map(Part::of), cursor),
+            Changes::CatchUp { cursor } => {
+                let knows_registered = self.inputs.knows_registered();
+                unread.add_all(self.shared_inputs.compare().await?, cursor, knows_registered);
+            }
+        }
+        while let Some(part) = unread.next() {
+            let what = part.to_string();
+            let read = self.read(&part).await;
+            // Of a store that is away nothing is known to be unreadable.
+            if let Err(error @ StoreError::Unreachable { .. }) = read {
+                return Err(error);
+            }
+            if let Part::Input(cluster) = &part {
+                self.inputs.note_unreadable(cluster, read.as_ref().err().map(ToString::to_string));
+            }
+            match read {
+                Ok(()) => {
+                    self.health.works(&what);
+                    unread.done(&part);
+                }
+                Err(error) => {
+                    self.health.failed(&what, &error);
+                    unread.failed(part);
+                    // It may be the store, which is given time.
+                    if let StoreError::Timeout { .. } = error {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        if unread.is_read() {
+            self.inputs.store_is_read();
+        }
+        Ok(())
+    }
+
+    async fn read(&self, part: &Part) -> Result<(), StoreError> {
+        match part {
+            Part::Warm => self.shared_inputs.read_warm().await,
+            Part::Memory => self.memory.read_all(&*self.store).await,
+            Part::Document(name) => {
                 if self.memory.read(&*self.store, name).await? {
                     self.inputs.look_again();
                 }
                 Ok(())
             }
-            Subject::Snapshot(_) => Ok(()),
+            Part::Input(cluster) if self.inputs.is_registered(cluster) => self.shared_inputs.read_one(cluster).await,
+            // Read when it is registered.
+            Part::Input(_) => Ok(()),
         }
-    }
-
-    /// Reads everything, and has all written that is not there: the store may be new.
-    async fn catch_up(&self) -> Result<(), StoreError> {
-        let is_complete = self.inputs.knows_registered();
-        self.shared_inputs.catch_up().await?;
-        self.memory.read_all(&*self.store).await?;
-        if is_complete {
-            self.inputs.store_is_read();
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use jiff::Timestamp;
-    use meshrelay_relay::Held;
-    use meshrelay_snapshot::{Name, Object, Snapshot};
-    use meshrelay_store::{MemoryStore, Stored};
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::warm::{self, Registration, WarmClusters};
-
-    fn snapshot(content: u64) -> Arc<Snapshot> {
-        let object = json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "n"},
-            "data": {"content": content.to_string()},
-        });
-        Arc::new([Arc::new(Object::from_value(&object).unwrap())].into_iter().collect())
-    }
-
-    fn held(version: u64, content: u64) -> Held {
-        Held::restored(snapshot(content), version)
-    }
-
-    fn time(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    /// A replica with two registered clusters.
-    struct Replica {
-        inputs: Arc<Inputs>,
-        stop: CancellationToken,
-    }
-
-    impl Replica {
-        fn start(name: &str, store: &Arc<MemoryStore>) -> Self {
-            let inputs = Arc::new(Inputs::new("mgmt".into(), WarmClusters::new()));
-            let clusters = ["one", "two"].map(|cluster| (Name::from(cluster), Registration::default()));
-            inputs.set_management(Arc::default(), clusters.into_iter().collect());
-            let stop = CancellationToken::new();
-            let store: Arc<dyn SnapshotStore> = Arc::<MemoryStore>::clone(store);
-            let sharing = Sharing::new(store, Arc::clone(&inputs), Arc::default(), Metrics::default(), name);
-            tokio::spawn(sharing.run(stop.clone()));
-            Self { inputs, stop }
-        }
-
-        async fn holds(&self, cluster: &str, version: u64) {
-            let mut changes = self.inputs.changes();
-            let cluster = Name::from(cluster);
-            let arrived = async {
-                while self.inputs.held(&cluster).is_none_or(|held| held.version() != version) {
-                    changes.changed().await.unwrap();
-                }
-            };
-            tokio::time::timeout(Duration::from_secs(20), arrived).await.unwrap();
-        }
-    }
-
-    impl Drop for Replica {
-        fn drop(&mut self) {
-            self.stop.cancel();
-        }
-    }
-
-    #[tokio::test]
-    async fn what_an_agent_sends_to_one_replica_all_have() {
-        let store = Arc::new(MemoryStore::default());
-        let (a, b) = (Replica::start("a", &store), Replica::start("b", &store));
-        a.inputs.set(&"one".into(), held(1, 1), time(1));
-        b.inputs.set(&"two".into(), held(1, 2), time(2));
-        b.holds("one", 1).await;
-        a.holds("two", 1).await;
-        assert!(a.inputs.registered().values().all(|cluster| cluster.warm && cluster.present));
-        // The agent of one goes on at the other replica.
-        b.inputs.set(&"one".into(), held(2, 3), time(3));
-        a.holds("one", 2).await;
-        let late = Replica::start("c", &store);
-        late.holds("one", 2).await;
-        late.holds("two", 1).await;
-        let warm = WarmClusters::from([("one".into(), time(1)), ("two".into(), time(2))]);
-        for replica in [&a, &b, &late] {
-            assert_eq!(replica.inputs.warm(), warm, "since the same time everywhere");
-        }
-        assert_eq!(**late.inputs.held(&"one".into()).unwrap().visible(), *snapshot(3));
-    }
-
-    #[tokio::test]
-    async fn nothing_is_translated_before_what_others_know_of_registered_clusters_was_read() {
-        let store: Arc<dyn SnapshotStore> = Arc::new(MemoryStore::default());
-        let stored = Stored::new(5, snapshot(5), Value::Null, "gone");
-        store.put(&SnapshotId::input("one"), &stored).await.unwrap();
-        let inputs = Arc::new(Inputs::new("mgmt".into(), WarmClusters::new()));
-        let sharing = Sharing::new(Arc::clone(&store), Arc::clone(&inputs), Arc::default(), Metrics::default(), "new");
-        let is_read = || inputs.for_translation().is_some_and(|picture| !picture.store_unread);
-        // The store is faster than the management cluster, as it may be.
-        sharing.catch_up().await.unwrap();
-        assert!(!is_read());
-        inputs.set_management(Arc::default(), BTreeMap::from([("one".into(), Registration::default())]));
-        assert!(!is_read(), "no cluster is warm yet, as far as is known here");
-        sharing.catch_up().await.unwrap();
-        assert!(is_read());
-        let picture = inputs.for_translation().unwrap();
-        assert!(picture.registered.values().all(|cluster| cluster.warm && cluster.present));
-        assert_eq!(picture.versions, BTreeMap::from([("one".into(), 5)]));
-    }
-
-    #[tokio::test]
-    async fn an_old_input_never_replaces_a_newer_one() {
-        let store = Arc::new(MemoryStore::default());
-        let id = SnapshotId::input("one");
-        store.put(&id, &Stored::new(5, snapshot(5), Value::Null, "gone")).await.unwrap();
-        // A replica that was cut off for long comes with what it had.
-        let old = Replica::start("old", &store);
-        old.inputs.set(&"one".into(), held(4, 4), time(1));
-        old.holds("one", 5).await;
-        assert_eq!(store.load(&id, None).await.unwrap().unwrap().version(), 5);
-    }
-
-    #[tokio::test]
-    async fn a_cluster_that_is_no_longer_registered_leaves_the_store() {
-        let store = Arc::new(MemoryStore::default());
-        let a = Replica::start("a", &store);
-        a.inputs.set(&"one".into(), held(1, 1), time(1));
-        let mut cursor = Cursor::default();
-        let mut see = async |clusters: usize| loop {
-            let heads = store.heads().await.unwrap();
-            let warm =
-                store.document(WARM).await.unwrap().map(|warm| warm::shared(&warm.value, time(0))).unwrap_or_default();
-            if (heads.len(), warm.len()) == (clusters, clusters) {
-                return;
-            }
-            let changes = store.changes(&cursor, Duration::from_secs(20)).await.unwrap();
-            let (Changes::News { cursor: next, .. } | Changes::CatchUp { cursor: next }) = changes;
-            assert_ne!(next, cursor, "nothing changes any more");
-            cursor = next;
-        };
-        see(1).await;
-        a.inputs.set_management(Arc::default(), BTreeMap::from([("two".into(), Registration::default())]));
-        see(0).await;
-    }
-
-    /// A replica's part in sharing inputs, without tasks.
-    fn shared() -> (MemoryStore, Arc<Inputs>, SharedInputs) {
-        let store = MemoryStore::default();
-        let inputs = Arc::new(Inputs::new("mgmt".into(), WarmClusters::new()));
-        let shared =
-            SharedInputs::new(Arc::new(store.clone()), Arc::clone(&inputs), Metrics::default(), "a".to_owned());
-        (store, inputs, shared)
-    }
-
-    /// The store was away while it was deregistered, so what it sent before is there still.
-    #[tokio::test]
-    async fn what_a_cluster_sent_before_it_was_registered_anew_counts_for_nothing() {
-        let (store, inputs, shared) = shared();
-        let (one, id) = (Name::from("one"), SnapshotId::input("one"));
-        let registered = || BTreeMap::from([(one.clone(), Registration::default())]);
-        inputs.set_management(Arc::default(), registered());
-        inputs.set(&one, held(2, 2), time(1));
-        inputs.set_management(Arc::default(), BTreeMap::new());
-        inputs.set_management(Arc::default(), registered());
-        for (version, stays) in [(1, false), (2, false), (3, true)] {
-            store.put(&id, &Stored::new(version, snapshot(version), Value::Null, "gone")).await.unwrap();
-            shared.read_one(&one).await.unwrap();
-            assert_eq!(inputs.held(&one).map(|held| held.version()), Some(version).filter(|_| stays));
-            shared.write_one(&one).await.unwrap();
-            assert_eq!(store.heads().await.unwrap().contains_key(&id), stays, "version {version}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_cluster_that_is_registered_anew_keeps_what_another_replica_has_of_it() {
-        let (store, inputs, shared) = shared();
-        inputs.set_management(Arc::default(), BTreeMap::from([("one".into(), Registration::default())]));
-        let id = SnapshotId::input("one");
-        store.put(&id, &Stored::new(3, snapshot(3), Value::Null, "b")).await.unwrap();
-        shared.write_one(&"one".into()).await.unwrap();
-        assert!(store.heads().await.unwrap().contains_key(&id));
     }
 }

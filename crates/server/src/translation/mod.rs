@@ -4,6 +4,7 @@ mod gate;
 mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,8 +73,11 @@ impl TranslationLoop {
         let metrics = hub.metrics.clone();
         let mut changes = hub.inputs.changes();
         let mut ready = Some(ready);
+        // When the first change was made that is not in the outputs yet.
+        let mut waiting = None;
         loop {
-            let changed_at = *changes.borrow_and_update();
+            let newest = *changes.borrow_and_update();
+            let changed_at = *waiting.get_or_insert(newest);
             let again_at = match safe_mode.ask() {
                 Answer::Wait { until, for_clusters } => {
                     if for_clusters {
@@ -87,12 +91,23 @@ impl TranslationLoop {
                     report_doubts(&hub, &doubts);
                     let outcome;
                     // They travel to a blocking thread and back.
-                    let work = blocking(move || {
+                    let mut work = pin!(blocking(move || {
                         let outcome = memory.translate(&mut translator, &inputs, &versions);
                         (memory, translator, versions, outcome)
-                    });
+                    }));
+                    let mut next = None;
+                    let done = loop {
+                        tokio::select! {
+                            biased;
+                            done = &mut work => break done,
+                            Ok(()) = changes.changed(), if next.is_none() => next = Some(*changes.borrow()),
+                        }
+                    };
+                    if next.is_some() {
+                        changes.mark_changed();
+                    }
                     let versions;
-                    match work.await {
+                    match done {
                         Ok(done) => (memory, translator, versions, outcome) = done,
                         Err(error) => {
                             // The memory is lost with the thread; a process that starts anew is better than one
@@ -113,6 +128,7 @@ impl TranslationLoop {
                                 changed
                             });
                             observe(&hub, &metrics, &translation, begun, changed_at);
+                            waiting = next;
                             drop(ready.take());
                             None
                         }

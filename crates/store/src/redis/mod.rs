@@ -6,6 +6,7 @@ mod codec;
 mod connect;
 mod failure;
 mod keys;
+mod listing;
 mod script;
 mod session;
 
@@ -22,12 +23,11 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::StoreError;
-use crate::model::{
-    Changes, Cursor, Document, DocumentWritten, Head, Health, Lease, SnapshotId, Stored, Subject, Written,
-};
+use crate::model::{Changes, Cursor, Document, DocumentWritten, Head, Health, Lease, SnapshotId, Stored, Written};
 use crate::settings::RedisSettings;
 use crate::store::{Answer, SnapshotStore};
 use keys::Keys;
+use listing::{read_changes, read_heads};
 use script::{Reply, Script};
 use session::{Deadline, Known, Session, fresh};
 
@@ -159,14 +159,7 @@ impl RedisStore {
     async fn heads(&self) -> Result<BTreeMap<SnapshotId, Head>, StoreError> {
         let key = self.keys().heads();
         let mut reply = self.run(&script::LIST, [key.clone()], [], self.session.reading()).await?;
-        let mut heads = BTreeMap::new();
-        while !reply.is_empty() {
-            let (id, head) = reply.text().and_then(|id| Ok((id, reply.bytes()?))).map_err(unreadable(&key))?;
-            let parsed =
-                id.parse().map_err(|error: crate::ParseIdError| error.to_string()).map_err(unreadable(&key))?;
-            heads.insert(parsed, codec::head(&head).map_err(unreadable(&id))?);
-        }
-        Ok(heads)
+        read_heads(&mut reply).map_err(unreadable(&key))
     }
 
     async fn remove(&self, id: &SnapshotId) -> Result<bool, StoreError> {
@@ -340,43 +333,6 @@ impl PutAnswer {
             },
         })
     }
-}
-
-/// What was read of the feed.
-struct Read {
-    /// The store that it is of, if there is one.
-    store: Option<String>,
-    /// Number of the last change.
-    number: u64,
-    /// Number of the last change that was read.
-    last: u64,
-    /// What was read, `None` when something is missing before it.
-    changed: Option<BTreeMap<Subject, Option<u64>>>,
-}
-
-fn read_changes(mut reply: Reply, after: u64) -> Result<Read, String> {
-    let Some(store) = reply.optional()? else {
-        return Ok(Read { store: None, number: 0, last: 0, changed: None });
-    };
-    let store = String::from_utf8(store).map_err(|_| "its epoch is not text".to_owned())?;
-    let number = reply.number()?;
-    let (mut last, mut changed) = (after, BTreeMap::new());
-    while !reply.is_empty() {
-        let (id, subject, version) = (reply.bytes()?, reply.text()?, reply.text()?);
-        let id = session::number_of(&id).ok_or("an entry has no number")?;
-        if id != last.saturating_add(1) {
-            return Ok(Read { store: Some(store), number, last: number, changed: None });
-        }
-        last = id;
-        let subject = match subject.strip_prefix("document:") {
-            Some(name) => Subject::Document(name.to_owned()),
-            None => Subject::Snapshot(subject.parse().map_err(|error: crate::ParseIdError| error.to_string())?),
-        };
-        changed.insert(subject, version.parse().ok());
-    }
-    // Nothing after the cursor, though there was more: the feed itself is gone, or the store went back.
-    let complete = last != after || number == after;
-    Ok(Read { store: Some(store), number, last, changed: complete.then_some(changed) })
 }
 
 fn document(mut reply: Reply) -> Result<Option<Document>, String> {
