@@ -236,7 +236,11 @@ async fn follow_inputs(
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            changed = views.changed() => if changed.is_err() { return },
+            changed = views.changed() => if changed.is_err() {
+                // An input that never changes again would look like a cluster in which nothing happens.
+                tracing::error!("nobody watches the cluster any more");
+                return stop.cancel();
+            },
         }
     }
 }
@@ -305,5 +309,31 @@ impl Follow {
             errors.inc();
             self.status.send_modify(|status| status.last_error = end.to_string());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_whose_cluster_is_not_watched_any_more_stops() {
+        let stop = CancellationToken::new();
+        let (watched, views) = watch::channel(Arc::default());
+        let (inputs, mut input) = watch::channel(None);
+        let following = tokio::spawn(follow_inputs(
+            Input::new("one".into(), Settings::default().discovery()),
+            views,
+            inputs,
+            Arc::new(Mutex::new(Instant::now())),
+            Metrics::default(),
+            Arc::new(watch::Sender::new(AgentStatus::default())),
+            stop.clone(),
+        ));
+        input.wait_for(Option::is_some).await.unwrap();
+        assert!(!stop.is_cancelled());
+        drop(watched);
+        following.await.unwrap();
+        assert!(stop.is_cancelled());
     }
 }

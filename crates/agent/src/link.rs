@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use meshrelay_relay::grpc::{Client, Connection, Connections, Transport};
 use meshrelay_relay::{End, RefusalReason};
 use parking_lot::Mutex;
@@ -101,15 +103,17 @@ impl Link {
         }
     }
 
+    /// Asks a server at all of its addresses at once: one that says nothing must not take the time of the others.
     async fn check(&self, server: usize) -> Result<(), String> {
         let address = &self.addresses[server];
+        let ask = |endpoint| async move {
+            let server = self.dial.connect(address, endpoint).await?;
+            self.client.check(server).await.map_err(|end| end.to_string())
+        };
+        let mut answers: FuturesUnordered<_> = self.dial.endpoints(address).await?.into_iter().map(ask).collect();
         let mut reasons = Vec::new();
-        for endpoint in self.dial.endpoints(address).await? {
-            let checked = match self.dial.connect(address, endpoint).await {
-                Ok(server) => self.client.check(server).await.map_err(|end| end.to_string()),
-                Err(reason) => Err(reason),
-            };
-            match checked {
+        while let Some(answer) = answers.next().await {
+            match answer {
                 Ok(()) => return Ok(()),
                 Err(reason) => reasons.push(reason),
             }
@@ -225,6 +229,8 @@ impl Connections for Link {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+    use futures::future::BoxFuture;
     use meshrelay_pki::ClientTls;
     use meshrelay_relay::grpc::Identity;
     use meshrelay_relay::{Limits, Refusal, Timing};
@@ -234,26 +240,61 @@ mod tests {
     use crate::connector::{Connector, Dialer};
 
     fn link(folder: &std::path::Path) -> Link {
+        let connector = Connector::new("server.example", &ClientTls::Insecure, Metrics::default()).unwrap();
+        link_over(folder, Arc::new(Dialer { connector, certificate: None }))
+    }
+
+    fn link_over(folder: &std::path::Path, dial: Arc<dyn Dial>) -> Link {
         let identity = Identity {
             cluster: "one".into(),
             instance: "test".to_owned(),
             software_version: "0.1.0".to_owned(),
             token: None,
         };
-        let metrics = Metrics::default();
         Link::new(
             vec!["replicas.example:9900".to_owned(), "other.example:9900".to_owned()],
-            Arc::new(Dialer {
-                connector: Connector::new("server.example", &ClientTls::Insecure, metrics.clone()).unwrap(),
-                certificate: None,
-            }),
+            dial,
             Arc::new(Client::new(identity, Limits::default(), Timing::default())),
             Arc::new(Takeover::open(folder, Duration::from_secs(180))),
-            metrics,
+            Metrics::default(),
             Arc::new(watch::Sender::new(AgentStatus::default())),
             CancellationToken::new(),
             7,
         )
+    }
+
+    /// A name with two addresses, of which the first never says anything.
+    #[derive(Default)]
+    struct OneIsSilent {
+        other_asked: Notify,
+    }
+
+    impl Dial for OneIsSilent {
+        fn endpoints<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<SocketAddr>, String>> {
+            let endpoints = [1, 2].map(|last| SocketAddr::from(([192, 0, 2, last], 9900)));
+            std::future::ready(Ok(endpoints.to_vec())).boxed()
+        }
+
+        fn connect<'a>(
+            &'a self,
+            _: &'a str,
+            endpoint: SocketAddr,
+        ) -> BoxFuture<'a, Result<Arc<dyn Transport>, String>> {
+            if endpoint.to_string().starts_with("192.0.2.1:") {
+                return std::future::pending().boxed();
+            }
+            self.other_asked.notify_one();
+            std::future::ready(Err("it is busy".to_owned())).boxed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_says_nothing_does_not_keep_the_others_from_being_asked() {
+        let (folder, dial) = (tempfile::tempdir().unwrap(), Arc::new(OneIsSilent::default()));
+        let link = link_over(folder.path(), Arc::clone(&dial) as Arc<dyn Dial>);
+        let checked = tokio::time::timeout(CHECK_DEADLINE, link.check(0)).await;
+        assert!(checked.is_err(), "one of them may still answer");
+        tokio::time::timeout(CHECK_DEADLINE, dial.other_asked.notified()).await.expect("the other was asked too");
     }
 
     #[tokio::test]

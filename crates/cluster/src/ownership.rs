@@ -40,6 +40,15 @@ pub(crate) fn claim(object: &Object, cluster: &str) -> Result<Value, ObjectError
     Ok(value)
 }
 
+/// Whether a text that cannot be parsed is what became of an object with our labels.
+pub(crate) fn is_claimed(text: &str, cluster: &str) -> bool {
+    all(cluster).iter().all(|(key, label)| {
+        let value =
+            |line: &str| Some(line.trim().strip_prefix(key)?.trim_start_matches(['"', '\'', ':', ' ']).to_owned());
+        text.lines().filter_map(value).any(|value| value.trim_matches(['"', '\'']) == *label)
+    })
+}
+
 /// The object as it was before [`claim`]; `None` if it is not ours.
 pub(crate) fn release(mut value: Value, cluster: &str) -> Option<Object> {
     let found = value.pointer_mut("/metadata/labels")?.as_object_mut()?;

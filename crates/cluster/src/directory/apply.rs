@@ -12,7 +12,8 @@ use crate::contents::read_file;
 use crate::folder::{Stamp, notation};
 use crate::manifest::parse_manifest;
 use crate::{
-    Applied, ApplyError, ApplyFailure, ApplyMode, ApplyOutcome, Notation, Surplus, object_path, order, ownership,
+    Applied, ApplyError, ApplyFailure, ApplyMode, ApplyOutcome, Notation, Surplus, YamlProblem, object_path, order,
+    ownership,
 };
 
 /// Beginning and end of the names of files that are being written; a crash leaves one at most.
@@ -183,8 +184,8 @@ impl Applier {
         }
     }
 
-    /// Succeeds if there is nothing at the path, or a file that may be replaced: one of ours, or an empty one, in which
-    /// nobody can lose anything and which a power cut may have left of one of ours.
+    /// Succeeds if there is nothing at the path, or a file that may be replaced: one of ours, whole or not, or an empty one or one
+    /// of zeros, in which nobody can lose anything and which a power cut may have left of one of ours.
     fn check_place(&self, path: &Path) -> Result<(), ApplyError> {
         let full = self.folder.join(path);
         let not_ours = || ApplyError::NotOurs { place: full.display().to_string() };
@@ -201,7 +202,8 @@ impl Applier {
             return Err(not_ours());
         }
         let bytes = read_file(&full).map_err(|error| self.failed(path, &error))?;
-        if bytes.is_empty() || self.ours(&bytes).is_some() { Ok(()) } else { Err(not_ours()) }
+        let is_ours = !matches!(self.ours(&bytes), Ok(None));
+        if is_ours || bytes.iter().all(|byte| *byte == 0) { Ok(()) } else { Err(not_ours()) }
     }
 
     /// Stamp of whatever is at the path, links not followed; `None` if there is nothing.
@@ -233,8 +235,13 @@ impl Applier {
         let mut written = BTreeMap::new();
         let mut objects = Vec::new();
         for namespace in self.entries(Path::new(""))? {
-            if !self.folder.join(&namespace).is_dir() {
-                continue;
+            let folder = self.folder.join(&namespace);
+            match fs::metadata(&folder) {
+                Ok(metadata) if metadata.is_dir() => {}
+                Ok(_) => continue,
+                // A link that leads nowhere, or the folder went meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(unreadable(&folder, &error)),
             }
             for path in self.entries(&namespace)? {
                 let full = self.folder.join(&path);
@@ -249,7 +256,12 @@ impl Applier {
                 let unreadable = |error: io::Error| unreadable(&full, &error);
                 let Some(stamp) = self.stamp(&path).map_err(unreadable)? else { continue };
                 let bytes = read_file(&full).map_err(unreadable)?;
-                if let Some(object) = self.ours(&bytes) {
+                let ours = self.ours(&bytes).map_err(|problem| {
+                    let place = full.display().to_string();
+                    let what_to_do = "it bears our labels: repair it, or delete it to have it written anew";
+                    ApplyError::Unreadable { place, reason: format!("{problem}; {what_to_do}") }
+                })?;
+                if let Some(object) = ours {
                     let (key, content) = (object.key().clone(), object.hash());
                     written.insert(path, Written { key, content, stamp });
                     objects.push(object);
@@ -274,11 +286,15 @@ impl Applier {
         }
     }
 
-    /// The object of a file without our labels; `None` if the file is not ours.
-    fn ours(&self, bytes: &[u8]) -> Option<Object> {
+    /// The object of a file without our labels; `None` if the file is not ours. An error says what is wrong with one of ours.
+    fn ours(&self, bytes: &[u8]) -> Result<Option<Object>, YamlProblem> {
         let mut documents = parse_manifest(bytes, Notation::Yaml);
-        let only = documents.pop().filter(|_| documents.is_empty())?;
-        ownership::release(only.content.ok()?, &self.cluster)
+        let Some(only) = documents.pop().filter(|_| documents.is_empty()) else { return Ok(None) };
+        match only.content {
+            Ok(value) => Ok(ownership::release(value, &self.cluster)),
+            Err(problem) if ownership::is_claimed(&String::from_utf8_lossy(bytes), &self.cluster) => Err(problem),
+            Err(_) => Ok(None),
+        }
     }
 
     fn failed(&self, path: &Path, error: &io::Error) -> ApplyError {
@@ -310,155 +326,4 @@ fn write_new(path: &Path, text: &str, secret: bool) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn object(kind: &str, name: &str, content: u32) -> Arc<Object> {
-        let group = if kind == "AuthorizationPolicy" { "security.istio.io" } else { "networking.istio.io" };
-        Arc::new(
-            Object::from_value(&json!({
-                "apiVersion": format!("{group}/v1beta1"), "kind": kind,
-                "metadata": {"name": name, "namespace": "shop", "labels": {"app": "a"}}, "spec": {"content": content},
-            }))
-            .unwrap(),
-        )
-    }
-
-    fn snapshot(objects: &[(&str, &str, u32)]) -> Snapshot {
-        objects.iter().map(|(kind, name, content)| object(kind, name, *content)).collect()
-    }
-
-    fn applier(folder: &Path) -> Applier {
-        Applier::new(folder.to_owned(), "one".into())
-    }
-
-    fn kinds(keys: &[ObjectKey]) -> Vec<&str> {
-        keys.iter().map(|key| key.gvk.kind.as_str()).collect()
-    }
-
-    const ALL: [(&str, &str, u32); 5] = [
-        ("AuthorizationPolicy", "e", 1),
-        ("VirtualService", "d", 1),
-        ("Gateway", "c", 1),
-        ("ServiceEntry", "b", 1),
-        ("DestinationRule", "a", 1),
-    ];
-
-    #[test]
-    fn created_in_the_order_of_dependencies_and_deleted_in_the_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut applier = applier(folder.path());
-        let outcome = applier.apply(&snapshot(&ALL), ApplyMode::Complete);
-        let order = ["DestinationRule", "ServiceEntry", "Gateway", "VirtualService", "AuthorizationPolicy"];
-        assert_eq!(kinds(&outcome.applied), order);
-        let outcome = applier.apply(&Snapshot::new(), ApplyMode::Complete);
-        let order = ["AuthorizationPolicy", "VirtualService", "Gateway", "DestinationRule", "ServiceEntry"];
-        assert_eq!(kinds(&outcome.deleted), order);
-        assert!(!folder.path().join("shop").exists(), "the folder goes with its last file");
-    }
-
-    #[test]
-    fn only_what_may_go_is_deleted_and_the_rest_is_held() {
-        let folder = tempfile::tempdir().unwrap();
-        applier(folder.path()).apply(&snapshot(&ALL), ApplyMode::Complete);
-        // The other version of the API is the same object.
-        let mut wanted = object("Gateway", "c", 1).value();
-        wanted["apiVersion"] = json!("networking.istio.io/v1");
-        let wanted: Snapshot = [Arc::new(Object::from_value(&wanted).unwrap())].into_iter().collect();
-        let mut restarted = applier(folder.path());
-        let surplus = restarted.surplus(&wanted).unwrap();
-        assert_eq!((surplus.present, surplus.objects.len()), (5, 4));
-        let may_go = |key: &&ObjectKey| ["VirtualService", "ServiceEntry"].contains(&key.gvk.kind.as_str());
-        let only = surplus.objects.iter().filter(may_go).cloned().chain([ObjectKey::default()]).collect();
-        let outcome = restarted.apply(&wanted, ApplyMode::Only(Arc::new(only)));
-        assert_eq!(kinds(&outcome.deleted), ["VirtualService", "ServiceEntry"]);
-        assert_eq!(kinds(&outcome.held), ["AuthorizationPolicy", "DestinationRule"]);
-        let surplus = restarted.surplus(&wanted).unwrap();
-        assert_eq!(
-            (surplus.present, surplus.objects.into_iter().collect::<BTreeSet<_>>()),
-            (3, outcome.held.into_iter().collect())
-        );
-    }
-
-    #[test]
-    fn stopped_after_any_step_every_file_is_whole_and_the_next_apply_converges() {
-        let (before, after) =
-            (snapshot(&ALL), snapshot(&[ALL[0], ("VirtualService", "d", 2), ("Gateway", "c", 2), ("Sidecar", "f", 1)]));
-        let valid: Vec<_> = before.iter().chain(after.iter()).map(|object| object.hash()).collect();
-        for steps in 0.. {
-            let folder = tempfile::tempdir().unwrap();
-            applier(folder.path()).apply(&before, ApplyMode::Complete);
-            let mut crashing = applier(folder.path());
-            let plan = crashing.plan(&after, &ApplyMode::Complete, &mut ApplyOutcome::default());
-            let total = plan.len();
-            for step in plan.into_iter().take(steps) {
-                crashing.execute(step).unwrap();
-            }
-            fs::create_dir_all(folder.path().join("shop")).unwrap();
-            fs::write(folder.path().join("shop/.meshrelay-7.tmp"), "apiVersion: v1\nki").unwrap();
-            drop(crashing);
-
-            let mut restarted = applier(folder.path());
-            let held = restarted.current().unwrap().snapshot;
-            assert!(held.iter().all(|object| valid.contains(&object.hash())), "after {steps} steps: {held:?}");
-            restarted.apply(&after, ApplyMode::Complete);
-            assert_eq!(restarted.current().unwrap().snapshot, after, "after {steps} steps");
-            let files = fs::read_dir(folder.path().join("shop")).unwrap().count();
-            assert_eq!(files, after.len(), "nothing else is left after {steps} steps");
-            if steps > total {
-                return;
-            }
-        }
-    }
-
-    #[test]
-    fn an_empty_file_in_the_way_is_replaced_and_anything_else_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let shop = folder.path().join("shop");
-        fs::create_dir_all(shop.join("virtualservice-folder.yaml")).unwrap();
-        fs::write(shop.join("gateway-empty.yaml"), "").unwrap();
-        fs::write(shop.join("gateway-broken.yaml"), "{").unwrap();
-        let desired = snapshot(&[
-            ("Gateway", "empty", 1),
-            ("Gateway", "broken", 1),
-            ("VirtualService", "folder", 1),
-            ("VirtualService", "free", 1),
-        ]);
-        let outcome = applier(folder.path()).apply(&desired, ApplyMode::Complete);
-        assert_eq!(
-            outcome.applied,
-            [object("Gateway", "empty", 1).key().clone(), object("VirtualService", "free", 1).key().clone()]
-        );
-        let failed: Vec<_> = outcome.failed.iter().map(|failure| failure.key.name.as_str()).collect();
-        assert_eq!(failed, ["broken", "folder"]);
-        let not_ours = |failure: &ApplyFailure| matches!(failure.error, ApplyError::NotOurs { .. });
-        assert!(outcome.failed.iter().all(not_ours), "{outcome:?}");
-        assert_eq!(fs::read_to_string(shop.join("gateway-broken.yaml")).unwrap(), "{");
-    }
-
-    #[test]
-    fn one_object_under_two_versions_is_written_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut value = object("Gateway", "a", 1).value();
-        value["apiVersion"] = json!("networking.istio.io/v1");
-        let other = Arc::new(Object::from_value(&value).unwrap());
-        let desired: Snapshot = [object("Gateway", "a", 1), other].into_iter().collect();
-        let outcome = applier(folder.path()).apply(&desired, ApplyMode::Complete);
-        assert_eq!((outcome.applied.len(), outcome.failed.len()), (1, 1));
-        assert!(outcome.failed[0].error.to_string().ends_with("networking.istio.io/v1 is in force (MR0422)"));
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn secrets_are_readable_by_their_owner_only() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a", "namespace": "n"}});
-        let desired: Snapshot = [Arc::new(Object::from_value(&secret).unwrap())].into_iter().collect();
-        applier(folder.path()).apply(&desired, ApplyMode::Complete);
-        let mode = fs::metadata(folder.path().join("n/secret-a.yaml")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-}
+mod tests;

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meshrelay_snapshot::{ClusterFacts, Gvk, Name, Snapshot};
+use meshrelay_snapshot::{ClusterFacts, Gvk, Name, ObjectKey, Snapshot};
 use tokio::sync::{Mutex, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
-use crate::{Admission, Applied, ApplyError, ApplyMode, ApplyOutcome, Cluster, ClusterView, Surplus};
+use crate::{Admission, Applied, ApplyError, ApplyFailure, ApplyMode, ApplyOutcome, Cluster, ClusterView, Surplus};
 use apply::Applier;
 use follow::{Follower, Progress};
 use hints::Hints;
@@ -192,6 +192,22 @@ async fn keep_watching(
     }
 }
 
+impl DirectoryCluster {
+    /// What came of applying that did not come to its end. Nobody knows how far it got, so nothing counts as done.
+    async fn broken_off(&self, desired: &Snapshot, mode: &ApplyMode, error: &JoinError) -> ApplyOutcome {
+        tracing::error!(%error, "applying into the directory failed");
+        let place = "the output folder".to_owned();
+        let error = ApplyError::Failed { place, reason: error.to_string() };
+        // If that is not known either, one without a name stands for whatever should have gone.
+        let unknown = |_| Surplus { objects: [ObjectKey::default()].into(), ..Surplus::default() };
+        let surplus = self.surplus(desired).await.unwrap_or_else(unknown);
+        let (go, held): (Vec<_>, Vec<_>) = surplus.objects.into_iter().partition(|key| mode.allows(key));
+        let wanted = desired.sorted().into_iter().map(|object| object.key().clone());
+        let failed = wanted.chain(go).map(|key| ApplyFailure { key, error: error.clone() }).collect();
+        ApplyOutcome { held, failed, ..ApplyOutcome::default() }
+    }
+}
+
 impl Cluster for DirectoryCluster {
     fn name(&self) -> &Name {
         &self.name
@@ -202,13 +218,12 @@ impl Cluster for DirectoryCluster {
     }
 
     async fn apply(&self, desired: &Snapshot, mode: ApplyMode) -> ApplyOutcome {
-        let desired = desired.clone();
+        let (wanted, how) = (desired.clone(), mode.clone());
         let mut applier = Arc::clone(&self.applier).lock_owned().await;
-        let applied = tokio::task::spawn_blocking(move || applier.apply(&desired, mode)).await;
-        applied.unwrap_or_else(|error| {
-            tracing::error!(%error, "applying into the directory failed");
-            ApplyOutcome::default()
-        })
+        match tokio::task::spawn_blocking(move || applier.apply(&wanted, how)).await {
+            Ok(outcome) => outcome,
+            Err(error) => self.broken_off(desired, &mode, &error).await,
+        }
     }
 
     async fn surplus(&self, desired: &Snapshot) -> Result<Surplus, ApplyError> {
@@ -225,6 +240,39 @@ impl Cluster for DirectoryCluster {
     }
 }
 
-fn unknown(error: &tokio::task::JoinError) -> ApplyError {
+fn unknown(error: &JoinError) -> ApplyError {
     ApplyError::Unreadable { place: "the output folder".to_owned(), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use meshrelay_snapshot::Object;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_counts_as_done_where_applying_broke_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = DirectoryOptions::new("one", folder.path().join("in"), folder.path().join("out"));
+        let cluster = DirectoryCluster::open(options).await;
+        let snapshot = |names: &[&str]| -> Snapshot {
+            let metadata = |name: &&str| json!({"name": name, "namespace": "n"});
+            let value = |name| json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata(name)});
+            names.iter().map(|name| Arc::new(Object::from_value(&value(name)).unwrap())).collect()
+        };
+        cluster.apply(&snapshot(&["a", "b"]), ApplyMode::Complete).await;
+        let panicked = tokio::task::spawn_blocking(|| panic!("a mistake")).await.unwrap_err();
+        let failed = |outcome: &ApplyOutcome| {
+            assert_eq!((&outcome.applied, outcome.unchanged), (&Vec::new(), 0));
+            outcome.failed.iter().map(|failure| failure.key.name.to_string()).collect::<Vec<_>>()
+        };
+        let outcome = cluster.broken_off(&snapshot(&["a"]), &ApplyMode::Complete, &panicked).await;
+        assert_eq!((failed(&outcome), outcome.held.clone()), (vec!["a".to_owned(), "b".to_owned()], Vec::new()));
+        assert!(outcome.failed[0].error.to_string().contains("MR0421"), "{outcome:?}");
+        let outcome = cluster.broken_off(&snapshot(&["a"]), &ApplyMode::AddOnly, &panicked).await;
+        assert_eq!((failed(&outcome), outcome.held.len()), (vec!["a".to_owned()], 1));
+        let outcome = cluster.broken_off(&Snapshot::new(), &ApplyMode::Complete, &panicked).await;
+        assert_eq!(failed(&outcome), ["a", "b"], "what should have gone did not");
+    }
 }
