@@ -209,6 +209,13 @@ impl Hub for ServerHub {
         for object in withheld {
             tracing::warn!(%cluster, reason = object.reason(), "an object of the input did not travel");
         }
+        let is_known = |reason: &&str| {
+            let held = self.inputs.held(cluster);
+            held.is_some_and(|held| held.visible().meta().is_stale_for(reason))
+        };
+        if let Some(reason) = input.visible().meta().any_doubt().filter(|reason| !is_known(reason)) {
+            tracing::warn!(%cluster, reason, "not all of the input could be read: what is missing stays as it was");
+        }
         if let Some(since) = self.inputs.warm_since(cluster) {
             self.inputs.set(cluster, input, since);
         } else {

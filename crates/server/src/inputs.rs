@@ -4,7 +4,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use meshrelay_process::machine::Clock;
 use meshrelay_relay::Held;
-use meshrelay_snapshot::{Completeness, Name, Snapshot};
+use meshrelay_snapshot::{Completeness, Name, Snapshot, carry_over};
 use meshrelay_translate::{Inputs as TranslationInputs, Registered};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -62,6 +62,8 @@ pub(crate) struct Picture {
     pub(crate) versions: BTreeMap<Name, u64>,
     /// What other replicas know was not read yet.
     pub(crate) store_unread: bool,
+    /// Why it is not known which clusters are registered: the server itself cannot see all of the management cluster.
+    pub(crate) management_doubt: Option<String>,
 }
 
 impl Inputs {
@@ -159,14 +161,15 @@ impl Inputs {
         self.state.lock().held.get(cluster).cloned()
     }
 
-    /// Takes a new input; its cluster is warm from now on, and since then unless it was before.
+    /// Takes a new input; its cluster is warm from now on, and since then unless it was before. What could not be read of it is
+    /// as it was.
     pub(crate) fn set(&self, cluster: &Name, input: Held, since: Timestamp) {
         let mut state = self.state.lock();
         if !state.registered.contains_key(cluster) {
             // Deregistered while the last transfer was under way.
             return;
         }
-        state.held.insert(cluster.clone(), input);
+        state.hold(cluster, input);
         state.warm.entry(cluster.clone()).or_insert(since);
         state.unshared.insert(cluster.clone());
         drop(state);
@@ -183,7 +186,7 @@ impl Inputs {
         if !is_newer || state.precedes_registration(cluster, input.version()) {
             return;
         }
-        state.held.insert(cluster.clone(), input);
+        state.hold(cluster, input);
         state.warm.entry(cluster.clone()).or_insert_with(|| self.clock.now());
         drop(state);
         self.changed.send_replace(Instant::now());
@@ -302,13 +305,22 @@ impl Inputs {
         let versions = state.held.iter().map(|(name, held)| (name.clone(), held.version())).collect();
         let mut clusters: BTreeMap<Name, Arc<Snapshot>> =
             state.held.iter().map(|(name, held)| (name.clone(), Arc::clone(held.visible()))).collect();
+        let management_doubt = local.meta().any_doubt().map(str::to_owned);
         clusters.entry(self.management.clone()).or_insert(local);
         let inputs = TranslationInputs { management_cluster: self.management.clone(), clusters };
-        Some(Picture { registered: state.describe(), inputs, versions, store_unread: state.store_unread })
+        let (registered, store_unread) = (state.describe(), state.store_unread);
+        Some(Picture { registered, inputs, versions, store_unread, management_doubt })
     }
 }
 
 impl State {
+    fn hold(&mut self, cluster: &Name, input: Held) {
+        let before = self.held.get(cluster);
+        let carried = before.and_then(|before| carry_over(before.visible(), input.visible()));
+        let input = carried.map_or(input.clone(), |carried| Held::restored(Arc::new(carried), input.version()));
+        self.held.insert(cluster.clone(), input);
+    }
+
     fn precedes_registration(&self, cluster: &Name, version: u64) -> bool {
         !self.registered.contains_key(cluster) || self.deregistered.get(cluster).is_some_and(|last| version <= *last)
     }
@@ -330,5 +342,49 @@ impl State {
             (name.clone(), registered)
         };
         self.registered.iter().map(describe).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use meshrelay_snapshot::{Object, SnapshotMeta};
+    use serde_json::json;
+
+    use super::*;
+
+    fn held(version: u64, names: &[&str], doubt: Option<&str>) -> Held {
+        let object = |name: &&str| {
+            let metadata = json!({"name": name, "namespace": "n"});
+            Arc::new(Object::from_value(&json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata})).unwrap())
+        };
+        let mut snapshot: Snapshot = names.iter().map(object).collect();
+        snapshot.set_meta(SnapshotMeta { doubt: doubt.map(str::to_owned), ..SnapshotMeta::default() });
+        Held::restored(Arc::new(snapshot), version)
+    }
+
+    fn used(inputs: &Inputs) -> (BTreeSet<String>, Option<String>, u64) {
+        let picture = inputs.for_translation().unwrap();
+        let input = &picture.inputs.clusters["one"];
+        let names = input.iter().map(|object| object.key().name.to_string()).collect();
+        (names, input.meta().any_doubt().map(str::to_owned), picture.versions["one"])
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_a_cluster_is_as_it_was_whoever_brings_the_input() {
+        let one = Name::from("one");
+        let inputs = Inputs::new("mgmt".into(), WarmClusters::new());
+        inputs.set_management(Arc::default(), [(one.clone(), Registration::default())].into());
+        inputs.set(&one, held(1, &["a"], Some("broken")), Timestamp::UNIX_EPOCH);
+        assert_eq!(used(&inputs), (["a".into()].into(), Some("broken".into()), 1), "nobody knows what it lacks");
+        inputs.set(&one, held(2, &["a", "b"], None), Timestamp::UNIX_EPOCH);
+        let all: BTreeSet<String> = ["a", "b", "c"].map(str::to_owned).into();
+        inputs.set(&one, held(3, &["c"], Some("broken")), Timestamp::UNIX_EPOCH);
+        assert_eq!(used(&inputs), (all.clone(), None, 3));
+        inputs.adopt(&one, held(4, &["c"], Some("broken")));
+        assert_eq!(used(&inputs), (all, None, 4));
+        inputs.set(&one, held(5, &["c"], None), Timestamp::UNIX_EPOCH);
+        assert_eq!(used(&inputs), (["c".into()].into(), None, 5));
     }
 }

@@ -9,7 +9,7 @@ use meshrelay_api::{Kind as _, decode};
 use meshrelay_cluster::ClusterView;
 use meshrelay_relay::grpc::RelayHandle;
 use meshrelay_relay::{Refusal, RefusalReason};
-use meshrelay_snapshot::{Gvk, Name, SanitizedMirror, Snapshot};
+use meshrelay_snapshot::{Gvk, Name, SanitizedMirror, Snapshot, SnapshotMeta, carry_over};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -26,10 +26,20 @@ pub(crate) async fn follow(
 ) {
     let mut mirror = SanitizedMirror::default();
     let mut registered = BTreeMap::new();
+    let mut before = doubted(Snapshot::new(), "nothing was seen yet");
     loop {
         let view = Arc::clone(&views.borrow_and_update());
-        mirror.update(&view.snapshot);
-        let (mut found, complete) = registered_clusters(&view.snapshot, &namespace, hub.inputs.clock.now());
+        let seen = if view.snapshot.is_empty() && view.snapshot.meta().completeness.is_empty() {
+            // A folder that is not there, or not filled yet; all that it takes to deregister everybody otherwise.
+            doubted(view.snapshot.clone(), "it holds nothing at all")
+        } else {
+            view.snapshot.clone()
+        };
+        // What cannot be read any more is as it was.
+        let seen = carry_over(&before, &seen).unwrap_or(seen);
+        mirror.update(&seen);
+        let (mut found, complete) = registered_clusters(&seen, &namespace, hub.inputs.clock.now());
+        before = seen;
         for (name, registration) in &mut found {
             // One that has no time of its own has been there since it was seen first.
             registration.since = registered.get(name).map_or(registration.since, |known: &Registration| known.since);
@@ -70,6 +80,12 @@ pub(crate) async fn follow(
             },
         }
     }
+}
+
+fn doubted(mut snapshot: Snapshot, why: &str) -> Snapshot {
+    let doubt = snapshot.meta().doubt.clone().unwrap_or_else(|| why.to_owned());
+    snapshot.set_meta(SnapshotMeta { doubt: Some(doubt), ..snapshot.meta().clone() });
+    snapshot
 }
 
 /// The kind whose objects are the registered clusters.

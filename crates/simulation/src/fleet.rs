@@ -31,6 +31,8 @@ pub(crate) const NO_DESTINATION: Code = 8;
 pub(crate) const SECOND_ROUTE: Code = 16;
 /// The file with the VirtualDestination and the RouteTable cannot be read.
 pub(crate) const HIDDEN_CONFIG: Code = 32;
+/// The file with the registration of the last cluster cannot be read.
+pub(crate) const HIDDEN_REGISTRATION: Code = 128;
 /// Nobody waits for any cluster (`spec.skipWarming`): for defects only.
 pub(crate) const SKIP_WARMING: Code = 64;
 
@@ -42,17 +44,17 @@ static FLEET: LazyLock<Fleet> = LazyLock::new(|| {
 
 /// The objects of every variant, without what cannot be read.
 static OBJECTS: LazyLock<BTreeMap<Name, Vec<Snapshot>>> = LazyLock::new(|| {
-    let variants = |name: &Name, count: u32| (0..count).map(|code| objects(name, code as Code)).collect();
+    let variants = |name: &Name, count: Code| (0..=count).map(|code| objects(name, code)).collect();
     FLEET
         .clusters
         .keys()
-        .map(|name| (name.clone(), variants(name, if name == MANAGEMENT { 128 } else { 16 })))
+        .map(|name| (name.clone(), variants(name, if name == MANAGEMENT { Code::MAX } else { 15 })))
         .collect()
 });
 
 /// The variant as it is when everything can be read.
 pub(crate) fn complete(cluster: &str, code: Code) -> Code {
-    code & !if cluster == MANAGEMENT { HIDDEN_CONFIG } else { HIDDEN }
+    code & !if cluster == MANAGEMENT { HIDDEN_CONFIG | HIDDEN_REGISTRATION } else { HIDDEN }
 }
 
 pub(crate) fn is_registered(management: Code, cluster: &str) -> bool {
@@ -89,7 +91,7 @@ fn admin(object: &mut Value, code: Code) -> bool {
             if code & SKIP_WARMING != 0 {
                 object["spec"]["skipWarming"] = json!(true);
             }
-            is_registered(code, &name)
+            is_registered(code, &name) && (code & HIDDEN_REGISTRATION == 0 || CLUSTERS.last() != Some(&&*name))
         }
         "VirtualDestination" => code & (NO_DESTINATION | HIDDEN_CONFIG) == 0,
         "RouteTable" => {

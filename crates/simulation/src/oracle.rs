@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meshrelay_snapshot::{Lack, Name, ObjectKey, SnapshotMeta};
+use meshrelay_snapshot::{Name, ObjectKey, SnapshotMeta};
 
 use crate::fleet::{CLUSTERS, Code, MANAGEMENT, complete, is_registered};
 use crate::picture::{Codes, Content, picture};
@@ -70,8 +70,10 @@ impl Oracle {
         if let Some(state) = self.management.get(versions) {
             basis.insert(MANAGEMENT.into(), *state);
         }
-        let is_missing = |name: &Name| meta.doubts.get(name).is_some_and(|doubt| doubt.lack == Lack::Missing);
-        basis.retain(|name, _| !is_missing(name));
+        // It may be unknown that the last one is registered; what is kept has its version still.
+        let is_unheard_of =
+            |name: &Name| meta.doubts.contains_key(MANAGEMENT) && CLUSTERS.last() == Some(&name.as_str());
+        basis.retain(|name, _| !meta.doubts.contains_key(name) && !is_unheard_of(name));
         let basis = Arc::new(basis);
         let confirmed = self.confirmed.entry(cluster.clone()).or_default();
         for (key, content, is_another) in objects {
@@ -98,9 +100,6 @@ impl Oracle {
         };
         for entry in lost {
             let since = confirmed.remove(&entry).unwrap_or_default();
-            if after.is_some() && self.was_unreadable(cluster, before, &since) {
-                continue;
-            }
             if !self.was_not_wanted(cluster, key, &entry, &since, before) {
                 let what = entry.as_ref().map_or_else(|| "is gone".to_owned(), |entry| format!("has lost {entry}"));
                 let now = self.codes();
@@ -113,16 +112,6 @@ impl Oracle {
             self.confirmed.entry(cluster.clone()).or_default().insert(key.clone(), confirmed);
         }
         Ok(())
-    }
-
-    /// Whether something of a cluster that an object depends on could not be read since these states. Then the object follows
-    /// what can be read, and becomes less meanwhile (`docs/decisions/0021-dependency-scoped-freeze.md`).
-    fn was_unreadable(&self, cluster: &Name, before: &Content, since: &Basis) -> bool {
-        before.depends_on.iter().chain([cluster]).any(|name| {
-            let first = since.get(name).copied().unwrap_or_default();
-            let mut states = self.states.get(name).into_iter().flat_map(|states| &states[first..]);
-            states.any(|code| complete(name, *code) != *code)
-        })
     }
 
     /// Whether the object, or the entry of it, is missing in some complete picture of states since these.
@@ -175,7 +164,8 @@ impl Oracle {
                 .take(COMBINATIONS)
                 .collect();
         }
-        all.len() >= COMBINATIONS || all.iter().any(is_missing)
+        assert!(all.len() < COMBINATIONS, "too many states to look at: make COMBINATIONS larger");
+        all.iter().any(is_missing)
     }
 }
 

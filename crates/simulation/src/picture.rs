@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use meshrelay_agent::discovery;
-use meshrelay_snapshot::{ContentHash, Name, Object, ObjectKey, SanitizedMirror, Snapshot, canonical_json};
+use meshrelay_snapshot::{
+    ClusterFacts, ContentHash, Name, Object, ObjectKey, SanitizedMirror, Snapshot, SnapshotMeta, canonical_json,
+};
 use meshrelay_translate::{Allocations, Inputs, LastAccepted, Options, Reports, Stats, Translation, Translator};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -22,15 +24,16 @@ struct Remembered {
     last_accepted: LastAccepted,
 }
 
-type Key = (Codes, ContentHash);
+/// What the clusters hold, and what the translator remembers.
+type Key = (BTreeMap<Name, ContentHash>, ContentHash);
 
 static TRANSLATIONS: LazyLock<Mutex<BTreeMap<Key, Arc<Remembered>>>> = LazyLock::new(Mutex::default);
 
 /// Does what the translator would do with these inputs, and leaves it as it would be.
 pub(crate) fn translate(translator: &mut Translator, inputs: &Inputs) -> Translation {
-    let codes = inputs.clusters.iter().map(|(name, input)| (name.clone(), fleet::mark(input).1)).collect();
+    let contents = inputs.clusters.iter().map(|(name, input)| (name.clone(), unmarked(input))).collect();
     let state = (translator.allocations(), translator.last_accepted());
-    let key: Key = (codes, ContentHash::of(&canonical_json(&serde_json::to_value(state).unwrap())));
+    let key: Key = (contents, ContentHash::of(&canonical_json(&serde_json::to_value(state).unwrap())));
     let found = TRANSLATIONS.lock().get(&key).cloned();
     let remembered = found.unwrap_or_else(|| {
         let mut scratch = Translator::new(Options::default())
@@ -47,6 +50,14 @@ pub(crate) fn translate(translator: &mut Translator, inputs: &Inputs) -> Transla
         .with_last_accepted(remembered.last_accepted.clone());
     let Remembered { outputs, reports, stats, .. } = &*remembered;
     Translation { outputs: outputs.clone(), reports: Arc::clone(reports), stats: *stats }
+}
+
+/// What an input holds, whichever state it is marked as.
+fn unmarked(input: &Snapshot) -> ContentHash {
+    let mut input = input.clone();
+    let facts = ClusterFacts { kubernetes_version: String::new(), ..input.meta().facts.clone() };
+    input.set_meta(SnapshotMeta { facts, ..SnapshotMeta::default() });
+    input.digest()
 }
 
 /// The complete picture: what all registered clusters would have if everything were known.
@@ -101,7 +112,8 @@ fn input(cluster: &Name, code: Code) -> Arc<Snapshot> {
 /// What an object says, apart from virtual addresses, which depend on what was there before, and what it depends on.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Content {
-    /// Hosts, endpoints, destinations and identities, with their places: what can be less than it was.
+    /// Hosts, endpoints, destinations, matches and identities, with their places: what can be less than it was. One that is
+    /// there twice is two.
     pub(crate) entries: BTreeSet<String>,
     pub(crate) spec: Value,
     /// The clusters that it depends on.
@@ -127,7 +139,7 @@ pub(crate) fn content(object: &Object) -> Arc<Content> {
 }
 
 /// Ends of the places of what traffic finds its way by.
-const COUNTS: [&str; 4] = [".address", ".host", ".hosts[]", ".subjectAltNames[]"];
+const COUNTS: [&str; 6] = [".address", ".host", ".hosts[]", ".prefix", ".principals[]", ".subjectAltNames[]"];
 
 fn collect(value: &Value, place: &str, in_list: bool, into: &mut BTreeSet<String>) {
     match value {
@@ -136,7 +148,10 @@ fn collect(value: &Value, place: &str, in_list: bool, into: &mut BTreeSet<String
         }
         Value::Array(values) => values.iter().for_each(|value| collect(value, &format!("{place}[]"), true, into)),
         leaf if in_list && COUNTS.iter().any(|field| place.ends_with(field)) => {
-            into.insert(format!("{place}={leaf}"));
+            let entry = format!("{place}={leaf}");
+            let nth = (2_usize..).find(|nth| !into.contains(&format!("{entry} ({nth})")));
+            let is_new = into.insert(entry.clone());
+            into.extend(nth.filter(|_| !is_new).map(|nth| format!("{entry} ({nth})")));
         }
         _ => {}
     }

@@ -173,8 +173,8 @@ impl World {
                 self.edit_management(&[fleet::UNREGISTERED << agent]);
             }
             35..40 => self.toggle(CLUSTERS[agent], fleet::HIDDEN),
-            40..42 => self.edit_management(&[fleet::HIDDEN_CONFIG]),
-            42..50 => self.crash_agent(agent),
+            40..43 => self.edit_management(&[fleet::HIDDEN_CONFIG, fleet::HIDDEN_REGISTRATION]),
+            43..50 => self.crash_agent(agent),
             50..60 => self.crash_server(server),
             60..63 => self.rolling_upgrade().await,
             63..67 => self.crash_all(),

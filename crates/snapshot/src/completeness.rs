@@ -74,6 +74,11 @@ impl SnapshotMeta {
         self.doubt.as_deref().or_else(|| self.completeness.get(gvk)?.doubt())
     }
 
+    /// Whether objects of an earlier state are in force for this reason.
+    pub fn is_stale_for(&self, reason: &str) -> bool {
+        self.completeness.values().any(|state| matches!(state, Completeness::Stale(known) if known == reason))
+    }
+
     /// The first reason why absence of some object does not mean that it does not exist.
     pub fn any_doubt(&self) -> Option<&str> {
         self.doubt.as_deref().or_else(|| self.completeness.values().find_map(Completeness::doubt))

@@ -9,22 +9,11 @@ use crate::{Name, Object};
 /// with commas between them. Absent when there is no other.
 pub const DEPENDS_ON: &str = "meshrelay.io/depends-on";
 
-/// How much of a cluster is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Lack {
-    /// All of it: an output made now has nothing of the cluster.
-    Missing,
-    /// Some objects: the others are as they are.
-    Incomplete,
-}
-
-/// Why absence of what depends on a cluster does not mean that it is not wanted.
+/// Why absence of what depends on a cluster does not mean that it is not wanted: an output made now has nothing of the cluster,
+/// or not all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterDoubt {
-    /// How much of the cluster is not known.
-    pub lack: Lack,
     /// Why, for people.
     pub reason: String,
 }
@@ -76,7 +65,7 @@ mod tests {
         let none = serde_json::to_string(snapshot.meta()).unwrap();
         assert!(!none.contains("doubt"), "{none}");
         let before = snapshot.digest();
-        let doubt = ClusterDoubt { lack: Lack::Missing, reason: "away".to_owned() };
+        let doubt = ClusterDoubt { reason: "away".to_owned() };
         let meta = SnapshotMeta { doubts: [("one".into(), doubt)].into(), ..SnapshotMeta::default() };
         let text = serde_json::to_string(&meta).unwrap();
         assert_eq!(serde_json::from_str::<SnapshotMeta>(&text).unwrap(), meta);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::{ClusterDoubt, Lack, Name, Object, ObjectKey, Snapshot, SnapshotMeta, depend_on, depends_on};
+use crate::{ClusterDoubt, Name, Object, ObjectKey, Snapshot, SnapshotMeta, depend_on, depends_on};
 
 /// What is in force after an output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,13 +26,12 @@ pub struct Kept {
 }
 
 /// Puts an output in force for the cluster `own`, where `before` is. Where the output has no doubts, all of it is in force
-/// and nothing else. Otherwise what depends on a doubtful cluster, as the object that is in force says, is not deleted; and
-/// if nothing at all is known of that cluster, it stays as it is, but for that it names the clusters that the output's version
-/// of it depends on. What is new is added.
+/// and nothing else. Otherwise what depends on a doubtful cluster, as the object that is in force says, stays as it is, but for
+/// that it names the clusters that the output's version of it depends on. What is new is added.
 ///
 /// A cluster of which a newer input had a part in what is in force than in the output is doubtful too: whoever made the output
-/// has not heard of it yet, so that nothing is known of how the cluster is now. As nobody says then what else it may not have
-/// heard of, nothing is deleted at all meanwhile. The meta data keeps the newest version of such a cluster.
+/// has not heard of it yet. As nobody says then what else it may not have heard of, nothing is deleted at all meanwhile. The
+/// meta data keeps the newest version of such a cluster.
 ///
 /// Doing it again with the same output changes nothing.
 pub fn freeze(before: &Snapshot, output: &Snapshot, own: &Name) -> Frozen {
@@ -55,18 +54,11 @@ pub fn freeze(before: &Snapshot, output: &Snapshot, own: &Name) -> Frozen {
     }
     for object in differences.upserts {
         let Some(held) = before.get(object.key()) else { continue };
-        let missing = doubts.about(held).find(|(name, _)| doubts.is_missing(name));
-        if let Some((because, reason)) = missing {
-            // What the output has of it is in force too, so it also depends on whatever had a part in that.
-            let held = naming(held, &depends_on(&object), own);
-            frozen.in_force.insert(held);
-            let kept = Kept { because: Some(because.clone()), reason: reason.to_owned(), changed: true };
-            frozen.kept.insert(object.key().clone(), kept);
-        } else {
-            // What the doubtful clusters had a part in may be among what is not known.
-            let doubtful = doubts.about(held).map(|(name, _)| name.clone()).collect();
-            frozen.in_force.insert(naming(&object, &doubtful, own));
-        }
+        let Some((because, reason)) = doubts.about(held).next() else { continue };
+        // What the output has of it is in force too, so it also depends on whatever had a part in that.
+        frozen.in_force.insert(naming(held, &depends_on(&object), own));
+        let kept = Kept { because: Some(because.clone()), reason: reason.to_owned(), changed: true };
+        frozen.kept.insert(object.key().clone(), kept);
     }
     frozen
 }
@@ -127,12 +119,6 @@ impl<'a> Doubts<'a> {
         self.everything.map(|reason| (None, reason)).or_else(outdated)
     }
 
-    /// Whether nothing is known of how the cluster is now.
-    fn is_missing(&self, cluster: &Name) -> bool {
-        // What is known in part of an older input says nothing of how it is now either.
-        self.outdated.contains_key(cluster) || self.stated.get(cluster).is_some_and(|doubt| doubt.lack == Lack::Missing)
-    }
-
     /// The meta data of an output with the newest versions of what is doubtful; `None` if it has them.
     fn keep_basis(&self, before: &SnapshotMeta, output: &SnapshotMeta) -> Option<SnapshotMeta> {
         let is_doubtful = |name: &Name| {
@@ -187,11 +173,11 @@ mod tests {
         Arc::new(Object::from_value(&value).unwrap())
     }
 
-    fn output(picture: &Picture, doubts: &BTreeMap<usize, Lack>) -> Snapshot {
+    fn output(picture: &Picture, doubts: &BTreeSet<usize>) -> Snapshot {
         let mut snapshot: Snapshot =
             picture.iter().map(|(number, (content, on))| object(*number, *content, on)).collect();
-        let doubt = |lack: &Lack| ClusterDoubt { lack: *lack, reason: "away".to_owned() };
-        let doubts = doubts.iter().map(|(index, lack)| (Name::from(CLUSTERS[*index]), doubt(lack)));
+        let doubt = ClusterDoubt { reason: "away".to_owned() };
+        let doubts = doubts.iter().map(|index| (Name::from(CLUSTERS[*index]), doubt.clone()));
         snapshot.set_meta(SnapshotMeta { doubts: doubts.collect(), ..SnapshotMeta::default() });
         snapshot
     }
@@ -204,15 +190,10 @@ mod tests {
         prop::collection::btree_map(0..20_u8, (0..3_u8, clusters()), 0..16)
     }
 
-    fn doubts() -> impl Strategy<Value = BTreeMap<usize, Lack>> {
-        let lack = prop_oneof![Just(Lack::Missing), Just(Lack::Incomplete)];
-        prop::collection::btree_map(0..CLUSTERS.len(), lack, 0..3)
-    }
-
     proptest! {
         #[test]
         fn what_depends_on_a_doubtful_cluster_stays_and_the_rest_follows(
-            steps in prop::collection::vec((pictures(), doubts()), 1..8)
+            steps in prop::collection::vec((pictures(), clusters()), 1..8)
         ) {
             let own = Name::from("own");
             let mut before = Snapshot::new();
@@ -222,31 +203,22 @@ mod tests {
                 prop_assert_eq!(frozen.in_force.meta(), output.meta());
                 let again = freeze(&frozen.in_force, &output, &own);
                 prop_assert_eq!(&again.in_force, &frozen.in_force, "once more changes nothing");
-                let doubtful = |held: &Object, lack: Option<Lack>| {
+                let doubtful = |held: &Object| {
                     let on: BTreeSet<Name> = depends_on(held).into_iter().chain([own.clone()]).collect();
-                    doubts.iter().any(|(index, is)| lack.is_none_or(|lack| lack == *is) && on.contains(CLUSTERS[*index]))
+                    doubts.iter().any(|index| on.contains(CLUSTERS[*index]))
                 };
                 for held in before.iter() {
                     let now = frozen.in_force.get(held.key());
                     match output.get(held.key()) {
                         None => {
-                            prop_assert_eq!(now, Some(held).filter(|held| doubtful(held, None)));
+                            prop_assert_eq!(now, Some(held).filter(|held| doubtful(held)));
                         }
-                        Some(wanted) if doubtful(held, Some(Lack::Missing)) => {
+                        Some(wanted) if doubtful(held) => {
                             let on: BTreeSet<Name> = depends_on(held).union(&depends_on(wanted)).cloned().collect();
                             prop_assert_eq!(now.unwrap().annotation("content"), held.annotation("content"));
                             prop_assert_eq!(depends_on(now.unwrap()), on);
                         }
-                        Some(wanted) => {
-                            let now = now.unwrap();
-                            prop_assert_eq!(now.annotation("content"), wanted.annotation("content"));
-                            let mut on = depends_on(wanted);
-                            if doubtful(held, None) {
-                                let known = |name: &Name| doubts.keys().any(|index| CLUSTERS[*index] == name.as_str());
-                                on.extend(depends_on(held).into_iter().filter(known));
-                            }
-                            prop_assert_eq!(depends_on(now), on);
-                        }
+                        wanted => prop_assert_eq!(now, wanted),
                     }
                 }
                 for wanted in output.iter().filter(|wanted| before.get(wanted.key()).is_none()) {
@@ -267,7 +239,7 @@ mod tests {
     /// Like [`output`] without doubts, made from these versions.
     fn made_from(picture: &[(u8, u8, &[usize])], basis: &[(&str, u64)]) -> Snapshot {
         let picture = picture.iter().map(|(number, content, on)| (*number, (*content, on.iter().copied().collect())));
-        let mut output = output(&picture.collect(), &BTreeMap::new());
+        let mut output = output(&picture.collect(), &BTreeSet::new());
         let basis = basis.iter().map(|(name, version)| (Name::from(*name), *version)).collect();
         output.set_meta(SnapshotMeta { basis, ..SnapshotMeta::default() });
         output
@@ -291,7 +263,7 @@ mod tests {
         assert_eq!(freeze(&expected, &behind, &own).in_force, expected, "as often as it comes");
         // That it does not know all of the older input either makes nothing better.
         let mut partly = behind.clone();
-        let doubt = ClusterDoubt { lack: Lack::Incomplete, reason: "half".to_owned() };
+        let doubt = ClusterDoubt { reason: "half".to_owned() };
         partly.set_meta(SnapshotMeta { doubts: [("a".into(), doubt)].into(), ..behind.meta().clone() });
         let frozen = freeze(&expected, &partly, &own);
         let number = |snapshot: &Snapshot, number: u8| snapshot.get(object(number, 0, &BTreeSet::new()).key()).cloned();
@@ -307,7 +279,7 @@ mod tests {
         let own = Name::from("own");
         let before = made_from(&[(1, 0, &[0])], &[("a", 5), ("b", 5)]);
         let mut without = made_from(&[(1, 0, &[1])], &[("b", 6)]);
-        let doubt = ClusterDoubt { lack: Lack::Missing, reason: "away".to_owned() };
+        let doubt = ClusterDoubt { reason: "away".to_owned() };
         without.set_meta(SnapshotMeta { doubts: [("a".into(), doubt)].into(), ..without.meta().clone() });
         let in_force = freeze(&before, &without, &own).in_force;
         // a has it no more, and whoever made this has not heard that b has it.
@@ -322,7 +294,7 @@ mod tests {
         let own = Name::from("own");
         let before = made_from(&[(1, 0, &[0])], &[("a", 9), ("b", 5)]);
         let mut without = made_from(&[], &[]);
-        let doubt = ClusterDoubt { lack: Lack::Missing, reason: "away".to_owned() };
+        let doubt = ClusterDoubt { reason: "away".to_owned() };
         without.set_meta(SnapshotMeta { doubts: [("a".into(), doubt)].into(), ..SnapshotMeta::default() });
         let frozen = freeze(&before, &without, &own);
         assert_eq!(frozen.in_force.meta().basis, [("a".into(), 9)].into(), "b is registered no more");
@@ -337,8 +309,8 @@ mod tests {
     #[test]
     fn under_a_doubt_about_everything_nothing_goes() {
         let on = BTreeSet::new();
-        let before = output(&[(1, (0, on.clone())), (2, (0, on.clone()))].into(), &BTreeMap::new());
-        let mut after = output(&[(1, (1, on))].into(), &BTreeMap::new());
+        let before = output(&[(1, (0, on.clone())), (2, (0, on.clone()))].into(), &BTreeSet::new());
+        let mut after = output(&[(1, (1, on))].into(), &BTreeSet::new());
         after.set_meta(SnapshotMeta { doubt: Some("half".to_owned()), ..SnapshotMeta::default() });
         let frozen = freeze(&before, &after, &"own".into());
         assert_eq!((frozen.in_force.len(), frozen.kept.len()), (2, 1));

@@ -5,6 +5,7 @@
 //! and replayed.
 
 mod canonical;
+mod carry_over;
 mod completeness;
 mod delta;
 mod doubt;
@@ -21,9 +22,10 @@ mod sanitize;
 mod snapshot;
 
 pub use canonical::{canonical_json, to_yaml};
+pub use carry_over::carry_over;
 pub use completeness::{ClusterFacts, Completeness, SnapshotMeta};
 pub use delta::Delta;
-pub use doubt::{ClusterDoubt, DEPENDS_ON, Lack, depend_on, depends_on};
+pub use doubt::{ClusterDoubt, DEPENDS_ON, depend_on, depends_on};
 pub use fleet::{ClusterSettings, Fleet, FleetSettings};
 pub use freeze::{Frozen, Kept, freeze, is_doubtful};
 pub use hash::{ContentHash, ParseHashError};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use meshrelay_snapshot::{ClusterDoubt, Lack, Name};
+use meshrelay_snapshot::{ClusterDoubt, Name};
 
 use crate::{Inputs, Registered};
 
@@ -16,14 +16,12 @@ pub fn doubts(inputs: &Inputs, registered: &BTreeMap<Name, Registered>) -> BTree
         // What the server itself sees of the management cluster stands in for an agent that there may never have been.
         let is_wanted = cluster.warm || !inputs.clusters.contains_key(name);
         let is_missing = !cluster.present && is_wanted;
-        let doubt =
-            || ClusterDoubt { lack: Lack::Missing, reason: format!("the input of cluster {name} is not there yet") };
+        let doubt = || ClusterDoubt { reason: format!("the input of cluster {name} is not there yet") };
         is_missing.then(|| (name.clone(), doubt()))
     });
-    let others = inputs.clusters.iter().filter(|(name, _)| **name != inputs.management_cluster);
-    let incomplete = others.filter_map(|(name, input)| {
+    let incomplete = inputs.clusters.iter().filter_map(|(name, input)| {
         let reason = format!("the input of cluster {name} is not complete: {}", input.meta().any_doubt()?);
-        Some((name.clone(), ClusterDoubt { lack: Lack::Incomplete, reason }))
+        Some((name.clone(), ClusterDoubt { reason }))
     });
     missing.chain(incomplete).collect()
 }
@@ -45,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_and_what_is_incomplete_are_told_apart() {
+    fn what_is_missing_and_what_is_incomplete_is_in_doubt() {
         let mut half = Snapshot::new();
         half.set_meta(SnapshotMeta { doubt: Some("a.yaml cannot be read".to_owned()), ..SnapshotMeta::default() });
         let clusters = [("half", half), ("whole", Snapshot::new()), ("mgmt", Snapshot::new())];
@@ -62,9 +60,11 @@ mod tests {
             ("not waited for", Registered { skip_warming: true, ..away }),
         ];
         let found = doubts(&inputs, &registered.map(|(name, cluster)| (Name::from(name), cluster)).into());
-        let found: Vec<(&str, Lack)> = found.iter().map(|(name, doubt)| (name.as_str(), doubt.lack)).collect();
-        let missing = ["away", "not waited for", "unheard of"].map(|name| (name, Lack::Missing));
-        assert_eq!(found, [missing[0], ("half", Lack::Incomplete), missing[1], missing[2]]);
+        let found: Vec<(&str, &str)> = found.iter().map(|(name, doubt)| (name.as_str(), &*doubt.reason)).collect();
+        let missing = "the input of cluster away is not there yet";
+        let incomplete = "the input of cluster half is not complete: a.yaml cannot be read";
+        assert_eq!(found[..2], [("away", missing), ("half", incomplete)]);
+        assert_eq!(found[2..].iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["not waited for", "unheard of"]);
     }
 
     #[test]

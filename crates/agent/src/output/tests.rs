@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use meshrelay_cluster::{Applied, ClusterView, Surplus};
-use meshrelay_snapshot::{
-    ClusterDoubt, ContentHash, DEPENDS_ON, Lack, Name, Object, ObjectKey, Snapshot, SnapshotMeta,
-};
+use meshrelay_snapshot::{ClusterDoubt, ContentHash, DEPENDS_ON, Name, Object, ObjectKey, Snapshot, SnapshotMeta};
 use serde_json::json;
 
 use super::*;
@@ -201,7 +199,7 @@ async fn an_output_on_disk_that_is_not_what_was_applied_last_is_not_applied_agai
         assert!(waiting.reason.contains("not what was applied here last") && waiting.what_to_do.contains("a server"));
         // Nor is what is on disk taken for what is in force, where a server is behind.
         outputs.apply(output(3, &["a=2"], made_from(4))).await;
-        let missing = ClusterDoubt { lack: Lack::Missing, reason: "away".to_owned() };
+        let missing = ClusterDoubt { reason: "away".to_owned() };
         let away = SnapshotMeta { doubts: [("one".into(), missing)].into(), ..made_from(5) };
         outputs.apply(output(4, &["a=1"], away)).await;
         assert_eq!(cluster.has(), ["a=2", "b"]);
@@ -259,7 +257,7 @@ fn numbered(version: u64, numbers: std::ops::Range<u32>, meta: SnapshotMeta) -> 
 
 #[tokio::test(start_paused = true)]
 async fn what_is_kept_for_another_reason_meanwhile_stays_held_and_approved() {
-    let missing = ClusterDoubt { lack: Lack::Missing, reason: "away".to_owned() };
+    let missing = ClusterDoubt { reason: "away".to_owned() };
     let away = SnapshotMeta { doubts: [("one".into(), missing)].into(), ..made_from(5) };
     for kept in [made_from(4), away] {
         for is_approved in [false, true] {
@@ -298,7 +296,7 @@ async fn what_is_kept_for_another_reason_goes_on_to_count_for_the_rest_of_a_hold
     outputs.apply(output(1, 0, certain())).await;
     outputs.apply(output(2, 40, certain())).await;
     let held = outputs.deletions.held().unwrap().unwrap();
-    let missing = ClusterDoubt { lack: Lack::Missing, reason: "away".to_owned() };
+    let missing = ClusterDoubt { reason: "away".to_owned() };
     let away = || SnapshotMeta { doubts: [("west".into(), missing.clone())].into(), ..certain() };
     // The other twenty of ninety would be few.
     outputs.apply(output(3, 40, away())).await;

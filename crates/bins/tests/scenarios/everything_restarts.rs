@@ -55,7 +55,7 @@ fn safe_mode_halts(clusters: &'static [&'static str]) {
     while let Some(last) = missing.last().copied() {
         for server in plane.running() {
             wait_until_told(server, "waitingFor", &missing);
-            HALTED.said_with(503, server.endpoints);
+            HALTED.said_with(200, server.endpoints);
             if missing == ["cluster3"] {
                 FROZEN.shown_of(server);
             }

@@ -14,6 +14,7 @@ mod redis_unavailable;
 mod replica_unavailable;
 mod secrets;
 mod server_is_behind;
+mod unreadable_files;
 mod upgrade;
 mod watcher;
 

@@ -144,6 +144,12 @@ quotes! {
         NOT_YET: Log = "an output is not applied yet … what is in force is not known";
         NOT_KNOWN: Readyz = "what is in force is not known: … it goes on by itself once the cluster can be read";
     }
+    unreadable_files {
+        AS_IT_WAS: Log = "not all of the input could be read: what is missing stays as it was … cluster3";
+        KEPT: Log = "what depends on a cluster is kept as it was … mgmt/clusters.yaml could not be read in full";
+        KEPT_OBJECTS: Metric = "meshrelay_agent_frozen_objects{cluster=\"mgmt\"}";
+        KEPT_NO_MORE: Log = "nothing is kept on account of the cluster any more";
+    }
     everything_restarts {
         WAITS: Log = "translation waits for the inputs of warm clusters … cluster3";
         FROZEN: Meshctl = "translation is frozen until the inputs of cluster3 are there";

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use crate::Settings;
 use crate::doubts::{Doubts, SafeModeScope};
 use crate::hub::ServerHub;
-use crate::inputs::Picture;
 
 /// How often the log says again what ends a halt that lasts.
 const REMINDER: Duration = Duration::from_secs(300);
@@ -43,7 +42,11 @@ pub(crate) struct SafeMode {
 /// What the loop does next.
 pub(super) enum Answer {
     /// Wait for a change; with a time, until then at most.
-    Wait(Option<Instant>),
+    Wait {
+        until: Option<Instant>,
+        /// It is for inputs, which agents send.
+        for_clusters: bool,
+    },
     /// Translate.
     Translate {
         inputs: Inputs,
@@ -74,25 +77,27 @@ impl SafeMode {
         // What other replicas told, as far as nobody has noted and shown it yet.
         self.hub.keep_warm();
         self.hub.show_known();
-        let Some(Picture { registered, inputs, versions, store_unread }) = self.hub.inputs.for_translation() else {
-            return Answer::Wait(None);
+        let Some(picture) = self.hub.inputs.for_translation() else {
+            return Answer::Wait { until: None, for_clusters: false };
         };
         let now = self.started.elapsed();
         self.gate.on(GateEvent::Time(now));
-        self.gate.on(GateEvent::StoreUnread(store_unread));
-        self.gate.follow(&registered);
+        self.gate.on(GateEvent::StoreUnread(picture.store_unread));
+        self.gate.follow(&picture.registered);
         let verdict = self.gate.verdict();
         self.report(&verdict, now);
         match verdict {
-            Verdict::Halt { until, for_store, .. } => {
+            Verdict::Halt { until, for_store, waiting_for, .. } => {
                 let mut again = self.told.next(now).min(until.unwrap_or(Duration::MAX));
                 if for_store && now < STORE_PATIENCE {
                     again = again.min(STORE_PATIENCE);
                 }
-                Answer::Wait(self.started.checked_add(again))
+                let for_clusters = !for_store && !waiting_for.is_empty();
+                Answer::Wait { until: self.started.checked_add(again), for_clusters }
             }
             Verdict::Translate { .. } => {
-                Answer::Translate { doubts: Doubts::of(&inputs, &registered, self.scope), inputs, versions }
+                let doubts = Doubts::of(&picture, self.scope);
+                Answer::Translate { inputs: picture.inputs, versions: picture.versions, doubts }
             }
         }
     }

@@ -67,7 +67,7 @@ pub(crate) struct TranslationLoop {
 }
 
 impl TranslationLoop {
-    /// Runs until stopped. `ready` is released with the first translation.
+    /// Runs until stopped. `ready` is released with the first translation, or once it waits for agents.
     pub(crate) async fn run(self, ready: BlockReady) {
         let Self { hub, mut safe_mode, mut translator, mut memory, reports, stop } = self;
         let metrics = hub.metrics.clone();
@@ -79,7 +79,13 @@ impl TranslationLoop {
             let newest = *changes.borrow_and_update();
             let changed_at = *waiting.get_or_insert(newest);
             let again_at = match safe_mode.ask() {
-                Answer::Wait(until) => until,
+                Answer::Wait { until, for_clusters } => {
+                    if for_clusters {
+                        // Agents may reach only those that are ready.
+                        drop(ready.take());
+                    }
+                    until
+                }
                 Answer::Translate { inputs, versions, doubts } => {
                     let begun = Instant::now();
                     report_doubts(&hub, &doubts);

@@ -1,6 +1,6 @@
 //! What agents keep while a cluster is away, or known in part.
 
-use meshrelay_snapshot::{ClusterDoubt, DEPENDS_ON, Frozen, Lack, ObjectKey, SnapshotMeta, depends_on, freeze};
+use meshrelay_snapshot::{ClusterDoubt, DEPENDS_ON, Frozen, ObjectKey, SnapshotMeta, depends_on, freeze};
 use meshrelay_translate::{Options, Translator};
 use proptest::sample::{Index, select, subsequence};
 use proptest::test_runner::RngSeed;
@@ -36,8 +36,7 @@ impl Away {
     }
 
     fn doubts(&self) -> BTreeMap<Name, ClusterDoubt> {
-        let lack = if let Self::Whole(_) = self { Lack::Missing } else { Lack::Incomplete };
-        let doubt = ClusterDoubt { lack, reason: "away".to_owned() };
+        let doubt = ClusterDoubt { reason: "away".to_owned() };
         self.clusters().into_iter().map(|cluster| (cluster.into(), doubt.clone())).collect()
     }
 
@@ -117,9 +116,8 @@ fn without_a_freeze_a_cluster_that_is_away_takes_from_others() {
 fn unexplained(translator: &Translator, fleet: &Fleet, complete: &Outputs, away: &Away) -> Option<String> {
     let given = anew(translator, &away.seen(fleet.clone()));
     given.iter().find_map(|(cluster, given)| {
-        let is_lost = |object: &Object| given.get(object.key()).is_none() || matches!(away, Away::Whole(_));
         let mut changed = complete[cluster].iter().filter(|object| differs(object, given));
-        let object = changed.find(|object| is_lost(object) && !away.matters(object, cluster))?;
+        let object = changed.find(|object| !away.matters(object, cluster))?;
         let depends_on = depends_on(object);
         Some(format!("{away:?} changes {} of {cluster}, which depends on {depends_on:?}", object.key()))
     })
@@ -277,9 +275,7 @@ proptest! {
                 for held in before.iter() {
                     let key: &ObjectKey = held.key();
                     if let Some(wanted) = complete.get(key).filter(|wanted| has_all_of(held, wanted)) {
-                        // Under what is known in part, changes are taken.
-                        let may_change = doubts.is_empty() || !matches!(away, Some(Away::Whole(_)));
-                        let is_there = in_force.get(key).is_some_and(|now| may_change || has_all_of(now, wanted));
+                        let is_there = in_force.get(key).is_some_and(|now| has_all_of(now, wanted));
                         prop_assert!(is_there, "{} loses {}, which nobody touched, while {:?}", cluster, key, away);
                     }
                     if !away.as_ref().is_some_and(|away| away.matters(held, &cluster)) {

@@ -1,0 +1,84 @@
+//! What is used of an input of which not everything could be read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::{Completeness, Gvk, Snapshot, SnapshotMeta};
+
+/// An input of which not everything could be read, with what the one `before` it had besides: what cannot be read now is as it
+/// was. The kinds in question are stale then, and nothing is in doubt.
+///
+/// `None` if nothing is in doubt of the input, or something was of the one before it: then nobody knows what it lacks.
+pub fn carry_over(before: &Snapshot, input: &Snapshot) -> Option<Snapshot> {
+    let meta = input.meta();
+    meta.any_doubt()?;
+    if before.meta().any_doubt().is_some() {
+        return None;
+    }
+    let stale = |gvk: &Gvk| meta.doubt_about(gvk).map(|reason| Completeness::Stale(reason.to_owned()));
+    let mut completeness: BTreeMap<Gvk, Completeness> = meta
+        .completeness
+        .iter()
+        .map(|(gvk, state)| (gvk.clone(), stale(gvk).unwrap_or_else(|| state.clone())))
+        .collect();
+    let mut carried = input.clone();
+    for object in before.iter().filter(|object| input.get(object.key()).is_none()) {
+        let gvk = &object.key().gvk;
+        if let Some(stale) = stale(gvk) {
+            completeness.entry(gvk.clone()).or_insert(stale);
+            carried.insert(Arc::clone(object));
+        }
+    }
+    carried.set_meta(SnapshotMeta { completeness, doubt: None, ..meta.clone() });
+    Some(carried)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::Object;
+
+    fn input(names: &[(&str, &str)], meta: SnapshotMeta) -> Snapshot {
+        let object = |(kind, name): &(&str, &str)| {
+            let metadata = json!({"name": name, "namespace": "n"});
+            Arc::new(Object::from_value(&json!({"apiVersion": "v1", "kind": kind, "metadata": metadata})).unwrap())
+        };
+        let mut snapshot: Snapshot = names.iter().map(object).collect();
+        snapshot.set_meta(meta);
+        snapshot
+    }
+
+    fn names(snapshot: &Snapshot) -> Vec<String> {
+        snapshot.sorted().into_iter().map(|object| object.key().name.to_string()).collect()
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_as_it_was_and_the_rest_as_it_is() {
+        let before = input(&[("Service", "a"), ("Service", "b"), ("Secret", "c")], SnapshotMeta::default());
+        let service = Gvk::new("", "v1", "Service");
+        let reason = Completeness::Incomplete("forbidden".to_owned());
+        let half = SnapshotMeta { completeness: [(service.clone(), reason)].into(), ..SnapshotMeta::default() };
+        let carried = carry_over(&before, &input(&[("Service", "a"), ("Service", "d")], half)).unwrap();
+        assert_eq!(names(&carried), ["a", "b", "d"], "all of the other kind is known, and c is gone");
+        assert_eq!(carried.meta().completeness[&service], Completeness::Stale("forbidden".to_owned()));
+        assert_eq!(carried.meta().any_doubt(), None);
+
+        let doubt = Some("a.yaml cannot be read".to_owned());
+        let broken = input(&[], SnapshotMeta { doubt, ..SnapshotMeta::default() });
+        let carried_again = carry_over(&carried, &broken).unwrap();
+        assert_eq!((names(&carried_again), carried_again.meta().any_doubt()), (names(&carried), None));
+        assert_eq!(carry_over(&carried_again, &broken), Some(carried_again.clone()), "as often as it comes");
+    }
+
+    #[test]
+    fn nothing_is_carried_over_where_nothing_is_in_doubt_or_everything_may_be_missing() {
+        let doubt = Some("a.yaml cannot be read".to_owned());
+        let broken = input(&[("Service", "a")], SnapshotMeta { doubt, ..SnapshotMeta::default() });
+        let whole = input(&[], SnapshotMeta::default());
+        assert_eq!(carry_over(&broken, &whole), None);
+        assert_eq!(carry_over(&broken, &broken), None);
+        assert!(carry_over(&whole, &broken).is_some());
+    }
+}
