@@ -327,9 +327,11 @@ impl Inputs {
 
 impl State {
     fn hold(&mut self, cluster: &Name, input: Held) {
-        let before = self.held.get(cluster);
-        let carried = before.and_then(|before| carry_over(before.visible(), input.visible()));
-        let input = carried.map_or_else(|| input.clone(), |carried| Held::restored(Arc::new(carried), input.version()));
+        let carried = self.held.get(cluster).and_then(|before| carry_over(before.visible(), input.visible()));
+        let input = match carried {
+            Some(carried) => Held::restored(Arc::new(carried), input.version()),
+            None => input,
+        };
         self.held.insert(cluster.clone(), input);
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use meshrelay_cluster::{Applied, ClusterView, Surplus};
-use meshrelay_snapshot::{ClusterDoubt, ContentHash, Name, Object, ObjectKey, Snapshot, SnapshotMeta};
+use meshrelay_snapshot::{ClusterDoubt, ContentHash, DEPENDS_ON, Name, Object, ObjectKey, Snapshot, SnapshotMeta};
 use serde_json::json;
 
 use super::*;
@@ -84,10 +84,13 @@ impl Cluster for Fake {
     }
 }
 
-/// `a` or, with other content, `a=1`.
+/// `a` or, with other content, `a=1`; one that depends on cluster west is `west-a`.
 fn object(text: &str) -> Arc<Object> {
     let (name, content) = text.split_once('=').unwrap_or((text, ""));
-    let metadata = json!({"name": name, "namespace": "n", "annotations": {"content": content}});
+    let mut metadata = json!({"name": name, "namespace": "n", "annotations": {"content": content}});
+    if name.starts_with("west-") {
+        metadata["annotations"][DEPENDS_ON] = "west".into();
+    }
     Arc::new(Object::from_value(&json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata})).unwrap())
 }
 
@@ -279,6 +282,33 @@ async fn what_is_kept_for_another_reason_meanwhile_stays_held_and_approved() {
             assert!(outputs.deletions.approval().unwrap().is_none());
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_for_another_reason_goes_on_to_count_for_the_rest_of_a_hold() {
+    let (cluster, folder) = (Fake::with(Snapshot::new()), tempfile::tempdir().unwrap());
+    let outputs = outputs(folder.path(), &cluster).await;
+    let names: Vec<String> =
+        (0..90).map(|number| if number < 20 { format!("west-{number}") } else { format!("o-{number}") }).collect();
+    let output = |version, from: usize, meta| {
+        output(version, &names[from..].iter().map(String::as_str).collect::<Vec<_>>(), meta)
+    };
+    outputs.apply(output(1, 0, certain())).await;
+    outputs.apply(output(2, 40, certain())).await;
+    let held = outputs.deletions.held().unwrap().unwrap();
+    let missing = ClusterDoubt { reason: "away".to_owned() };
+    let away = || SnapshotMeta { doubts: [("west".into(), missing.clone())].into(), ..certain() };
+    // The other twenty of ninety would be few.
+    outputs.apply(output(3, 40, away())).await;
+    let still = outputs.deletions.held().unwrap().unwrap();
+    assert_eq!((cluster.has().len(), still.digest()), (90, held.digest()));
+    // Of what is approved, what can go goes, and the rest later without another approval.
+    outputs.deletions.approve(&held, Timestamp::UNIX_EPOCH).unwrap();
+    outputs.apply(output(3, 40, away())).await;
+    assert_eq!(cluster.has().len(), 70);
+    outputs.apply(output(4, 40, certain())).await;
+    assert_eq!((cluster.has().len(), outputs.deletions.held().unwrap()), (50, None));
+    assert!(outputs.deletions.approval().unwrap().is_none());
 }
 
 #[tokio::test(start_paused = true)]
