@@ -300,7 +300,7 @@ async fn an_input_that_cannot_be_read_holds_up_no_other_and_no_start() {
     store.damage([one.clone()]);
     let a = Replica::start("a", &store);
     let known = started(&a.inputs).await;
-    assert!(known["one"].unreadable.as_ref().is_some_and(|reason| reason.contains("MR0911")));
+    assert!(known["one"].unreadable.as_ref().is_some_and(|reason| reason.contains("in the store cannot be read")));
     assert!(known["two"].unreadable.is_none());
     let registered = a.inputs.registered();
     assert!(registered["one"].warm && !registered["one"].present, "it is waited for as if its agent were away");
