@@ -202,27 +202,44 @@ fn what_is_said_in_the_name_of_a_service_depends_on_who_else_has_a_policy_for_it
     assert_eq!(unexplained(&translator, &fleet, &complete, &Away::Whole(vec!["c2"])), None);
 }
 
-/// A workspace federates its Services by one of two settings, which follow each other in force.
-#[test]
-fn what_is_asked_in_its_own_cluster_does_not_depend_on_federation() {
+/// A policy that asks a Service, in a workspace with two settings. Those in force, of c2, do not federate its Services, and
+/// those that wait behind them do.
+fn asking(keys: Value) -> (Fleet, Translator, Outputs) {
     let mut fleet = larger();
-    let keys = json!({"url": "https://keys.mesh", "destinationRef": {"ref": {"name": "y"}, "port": {"number": 80}}});
     let policy = json!({"applyToDestinations": [{}], "config": {"providers": {"one": {"remote": keys}}}});
     let federation = |enabled: bool| json!({"options": {"federation": {"enabled": enabled}}});
     let admin = "admin.gloo.solo.io/v2";
-    let ports = json!([{"name": "http", "port": 80}]);
     for (cluster, object) in [
         ("c2", object(admin, "WorkspaceSettings", "a", "x", federation(false))),
         ("mgmt", object(admin, "WorkspaceSettings", "a", "x", federation(true))),
-        ("c1", object("v1", "Service", "a", "x", json!({"selector": {"app": "x"}, "ports": ports}))),
         ("c1", object("security.policy.gloo.solo.io/v2", "JWTPolicy", "a", "x", policy)),
     ] {
         apply(&mut fleet, &Edit::Put(cluster, object));
     }
     let mut translator = Translator::new(Options::default());
     let complete = translator.translate(&forwards(&fleet)).outputs;
-    let is_of_service = |object: &&Arc<Object>| object.key().name.starts_with("http-filters-x-");
-    assert!(complete["c1"].iter().any(|object| is_of_service(&object) && !depends(object, "c1", "c2")));
+    (fleet, translator, complete)
+}
+
+fn filters(output: &Snapshot) -> Vec<Arc<Object>> {
+    output.iter().filter(|object| object.key().name.starts_with("http-filters-y-")).cloned().collect()
+}
+
+#[test]
+fn what_is_asked_in_its_own_cluster_does_not_depend_on_federation() {
+    let here = json!({"ref": {"name": "y"}, "port": {"number": 80}});
+    let (fleet, translator, complete) = asking(json!({"url": "https://keys.mesh", "destinationRef": here}));
+    let filters = filters(&complete["c1"]);
+    assert!(!filters.is_empty() && filters.iter().all(|filter| !depends(filter, "c1", "c2")));
+    assert_eq!(unexplained(&translator, &fleet, &complete, &Away::Whole(vec!["c2"])), None);
+}
+
+#[test]
+fn what_is_asked_elsewhere_depends_on_the_settings_that_do_not_federate_it() {
+    let there = json!({"ref": {"name": "y", "cluster": "c1"}, "port": {"number": 80}});
+    let (fleet, translator, complete) = asking(json!({"url": "https://keys.mesh", "destinationRef": there}));
+    let filters = filters(&complete["c3"]);
+    assert!(!filters.is_empty() && filters.iter().all(|filter| depends(filter, "c3", "c2")));
     assert_eq!(unexplained(&translator, &fleet, &complete, &Away::Whole(vec!["c2"])), None);
 }
 

@@ -116,7 +116,12 @@ impl MeshHosts {
     fn take_winners(&self, model: &Model, parent: &ResourceRef) {
         let Some(input) = model.clusters.get(&parent.cluster) else { return };
         let wanted = match parent.key.gvk.kind.as_str() {
-            "Service" => federation::wanted(model, input, parent).into_iter().collect(),
+            "Service" => {
+                // Other settings that wait behind these may federate it.
+                let (namespace, _) = parent.place();
+                model.owner(&parent.cluster, &namespace).into_iter().for_each(|owner| take_all(&owner.contested));
+                federation::wanted(model, input, parent).into_iter().collect()
+            }
             _ => virtual_destination::wanted(input, parent),
         };
         for host in wanted {
