@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use meshrelay_snapshot::{ClusterDoubt, Name, SnapshotMeta};
+use meshrelay_snapshot::{Carried, ClusterDoubt, Name, SnapshotMeta};
 use meshrelay_translate::{doubt, doubts};
 use serde::{Deserialize, Serialize};
 
@@ -27,12 +27,14 @@ pub(crate) struct Doubts {
     pub(crate) everything: Option<String>,
     /// The clusters of which not everything is known.
     pub(crate) clusters: BTreeMap<Name, ClusterDoubt>,
+    /// Where that comes from which could not be read of inputs.
+    pub(crate) carried: BTreeMap<Name, Carried>,
 }
 
 impl Doubts {
     /// Unless only dependents are to be held still, a doubt about one cluster is one about everything.
     pub(crate) fn of(picture: &Picture, scope: SafeModeScope) -> Self {
-        let Picture { registered, inputs, store_unread, management_doubt, .. } = picture;
+        let Picture { registered, inputs, versions, store_unread, management_doubt } = picture;
         let mut clusters = doubts(inputs, registered);
         let management = &inputs.management_cluster;
         let unseen = management_doubt
@@ -52,13 +54,14 @@ impl Doubts {
             .or(unseen)
             .or_else(|| store_unread.then(|| STORE_UNREAD.to_owned()))
             .or_else(|| (scope == SafeModeScope::Fleet).then(first).flatten());
-        Self { everything, clusters }
+        let carried = |name: &Name| Some((name.clone(), inputs.clusters.get(name)?.meta().carried?));
+        Self { everything, clusters, carried: versions.keys().filter_map(carried).collect() }
     }
 
     /// The meta data of an output that was made under these doubts from inputs of these versions.
     pub(crate) fn stated(&self, meta: &SnapshotMeta, basis: &BTreeMap<Name, u64>) -> SnapshotMeta {
         let (doubt, doubts, basis) = (self.everything.clone(), self.clusters.clone(), basis.clone());
-        SnapshotMeta { doubt, doubts, basis, ..meta.clone() }
+        SnapshotMeta { doubt, doubts, basis, carried_inputs: self.carried.clone(), ..meta.clone() }
     }
 }
 
@@ -91,5 +94,21 @@ mod tests {
             assert!(unseen.everything.unwrap().ends_with("mgmt: clusters.yaml cannot be read"));
             assert!(unseen.clusters.contains_key("mgmt"), "what it gives is kept as it is");
         }
+    }
+
+    #[test]
+    fn outputs_say_what_their_inputs_were_completed_from() {
+        let Picture { mut inputs, mut versions, .. } = picture();
+        let carried = Carried { from: 2, until: 4 };
+        let mut input = Snapshot::default();
+        input.set_meta(SnapshotMeta { carried: Some(carried), ..SnapshotMeta::default() });
+        for (name, input) in [("one", Arc::new(input)), ("two", Arc::default())] {
+            inputs.clusters.insert(name.into(), input);
+            versions.insert(name.into(), 4);
+        }
+        let doubts = Doubts::of(&Picture { inputs, versions, ..picture() }, SafeModeScope::Fleet);
+        let stated = doubts.stated(&SnapshotMeta::default(), &BTreeMap::new());
+        assert_eq!(stated.carried_inputs, [("one".into(), carried)].into());
+        assert_eq!(stated.any_doubt(), None, "whoever has nothing in between in force has nothing to doubt");
     }
 }

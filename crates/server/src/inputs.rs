@@ -327,7 +327,11 @@ impl Inputs {
 
 impl State {
     fn hold(&mut self, cluster: &Name, input: Held) {
-        let carried = self.held.get(cluster).and_then(|before| carry_over(before.visible(), input.visible()));
+        let of = |held: &Held| (Arc::clone(held.visible()), held.version());
+        let carried = self.held.get(cluster).and_then(|before| {
+            let ((before, earlier), (now, version)) = (of(before), of(&input));
+            carry_over((&before, earlier), (&now, version))
+        });
         let input = match carried {
             Some(carried) => Held::restored(Arc::new(carried), input.version()),
             None => input,
@@ -363,7 +367,7 @@ impl State {
 mod tests {
     use std::collections::BTreeSet;
 
-    use meshrelay_snapshot::{Object, SnapshotMeta};
+    use meshrelay_snapshot::{Carried, Object, SnapshotMeta};
     use serde_json::json;
 
     use super::*;
@@ -396,10 +400,12 @@ mod tests {
         let all: BTreeSet<String> = ["a", "b", "c"].map(str::to_owned).into();
         inputs.set(&one, held(3, &["c"], Some("broken")), Timestamp::UNIX_EPOCH);
         assert_eq!(used(&inputs), (all.clone(), None, 3));
-        inputs.adopt(&one, held(4, &["c"], Some("broken")));
-        assert_eq!(used(&inputs), (all, None, 4));
-        inputs.set(&one, held(5, &["c"], None), Timestamp::UNIX_EPOCH);
-        assert_eq!(used(&inputs), (["c".into()].into(), None, 5));
+        inputs.adopt(&one, held(5, &["c"], Some("broken")));
+        assert_eq!(used(&inputs), (all, None, 5));
+        let carried = inputs.held(&one).unwrap().visible().meta().carried;
+        assert_eq!(carried, Some(Carried { from: 2, until: 5 }), "the fourth may have had more");
+        inputs.set(&one, held(6, &["c"], None), Timestamp::UNIX_EPOCH);
+        assert_eq!(used(&inputs), (["c".into()].into(), None, 6));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) async fn follow(
             view.snapshot.clone()
         };
         // What cannot be read any more is as it was.
-        let seen = carry_over(&before, &seen).unwrap_or(seen);
+        let seen = carry_over((&before, 0), (&seen, 0)).unwrap_or(seen);
         mirror.update(&seen);
         let (mut found, complete) = registered_clusters(&seen, &namespace, hub.inputs.clock.now());
         before = seen;

@@ -57,6 +57,16 @@ pub(crate) fn complete(cluster: &str, code: Code) -> Code {
     code & !if cluster == MANAGEMENT { HIDDEN_CONFIG | HIDDEN_REGISTRATION } else { HIDDEN }
 }
 
+/// What cannot be seen of a variant, of what can change.
+pub(crate) fn unseen(cluster: &str, code: Code) -> Code {
+    let hides = |hiding: Code, what: Code| if code & hiding == 0 { 0 } else { what };
+    if cluster != MANAGEMENT {
+        return hides(HIDDEN, NO_CART);
+    }
+    hides(HIDDEN_CONFIG, NO_DESTINATION | SECOND_ROUTE)
+        | hides(HIDDEN_REGISTRATION, UNREGISTERED << (CLUSTERS.len() - 1))
+}
+
 pub(crate) fn is_registered(management: Code, cluster: &str) -> bool {
     CLUSTERS.iter().position(|name| *name == cluster).is_some_and(|at| management & (UNREGISTERED << at) == 0)
 }

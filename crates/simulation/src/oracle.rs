@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use meshrelay_snapshot::{Name, ObjectKey, SnapshotMeta};
 
-use crate::fleet::{CLUSTERS, Code, MANAGEMENT, complete, is_registered};
+use crate::fleet::{CLUSTERS, Code, MANAGEMENT, complete, is_registered, unseen};
 use crate::picture::{Codes, Content, picture};
 
 /// Most combinations of states that are looked at for one loss.
@@ -135,9 +135,9 @@ impl Oracle {
             let first = since.get(name).copied().unwrap_or_default();
             // The newest first: most often it is the present that lacks it.
             let mut choices: Vec<Option<Code>> = Vec::new();
-            for code in states[first..].iter().rev() {
-                if !choices.contains(&Some(*code)) {
-                    choices.push(Some(*code));
+            for code in (first..states.len()).rev().flat_map(|at| as_seen(name, &states[..=at], first)) {
+                if !choices.contains(&Some(code)) {
+                    choices.push(Some(code));
                 }
             }
             // What it would have given since it was registered cannot be in force yet.
@@ -167,6 +167,20 @@ impl Oracle {
         assert!(all.len() < COMBINATIONS, "too many states to look at: make COMBINATIONS larger");
         all.iter().any(is_missing)
     }
+}
+
+/// The last of these states as it is, and as it looks to those who know the state `first` or what came after it: what cannot be
+/// read is as it was. What came to be while it could not be read was never in any picture.
+fn as_seen(cluster: &str, states: &[Code], first: usize) -> Vec<Code> {
+    let Some((last, earlier)) = states.split_last() else { return Vec::new() };
+    let (last, unseen) = (complete(cluster, *last), unseen(cluster, *last));
+    if unseen == 0 {
+        return vec![last];
+    }
+    let is_readable = |at: &usize| complete(cluster, states[*at]) == states[*at];
+    let known = (0..=first).rev().find(is_readable).unwrap_or_default();
+    let before = earlier.iter().skip(known).rev().map(|code| (last & !unseen) | (code & unseen));
+    std::iter::once(last).chain(before).collect()
 }
 
 fn newer(one: &Arc<Basis>, other: &Arc<Basis>) -> Arc<Basis> {

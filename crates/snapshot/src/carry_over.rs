@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::{Completeness, Gvk, Snapshot, SnapshotMeta};
+use crate::{Carried, Completeness, Gvk, Snapshot, SnapshotMeta};
 
 /// An input of which not everything could be read, with what the one `before` it had besides: what cannot be read now is as it
-/// was. The kinds in question are stale then, and nothing is in doubt.
+/// was. The kinds in question are stale then, and nothing is in doubt but what was between the two: both come with their versions,
+/// and versions that follow each other have nothing between them.
 ///
 /// `None` if nothing is in doubt of the input, or something was of the one before it: then nobody knows what it lacks.
-pub fn carry_over(before: &Snapshot, input: &Snapshot) -> Option<Snapshot> {
+pub fn carry_over((before, earlier): (&Snapshot, u64), (input, version): (&Snapshot, u64)) -> Option<Snapshot> {
     let meta = input.meta();
     meta.any_doubt()?;
     if before.meta().any_doubt().is_some() {
@@ -29,7 +30,11 @@ pub fn carry_over(before: &Snapshot, input: &Snapshot) -> Option<Snapshot> {
             carried.insert(Arc::clone(object));
         }
     }
-    carried.set_meta(SnapshotMeta { completeness, doubt: None, ..meta.clone() });
+    let from = before.meta().carried.map_or(earlier, |carried| carried.from);
+    let follows = version <= earlier.saturating_add(1);
+    let until = before.meta().carried.filter(|_| follows).map_or(version, |carried| carried.until);
+    let carried_from = Some(Carried { from, until });
+    carried.set_meta(SnapshotMeta { completeness, doubt: None, carried: carried_from, ..meta.clone() });
     Some(carried)
 }
 
@@ -60,16 +65,24 @@ mod tests {
         let service = Gvk::new("", "v1", "Service");
         let reason = Completeness::Incomplete("forbidden".to_owned());
         let half = SnapshotMeta { completeness: [(service.clone(), reason)].into(), ..SnapshotMeta::default() };
-        let carried = carry_over(&before, &input(&[("Service", "a"), ("Service", "d")], half)).unwrap();
+        let carried = carry_over((&before, 4), (&input(&[("Service", "a"), ("Service", "d")], half), 9)).unwrap();
         assert_eq!(names(&carried), ["a", "b", "d"], "all of the other kind is known, and c is gone");
         assert_eq!(carried.meta().completeness[&service], Completeness::Stale("forbidden".to_owned()));
         assert_eq!(carried.meta().any_doubt(), None);
 
         let doubt = Some("a.yaml cannot be read".to_owned());
         let broken = input(&[], SnapshotMeta { doubt, ..SnapshotMeta::default() });
-        let carried_again = carry_over(&carried, &broken).unwrap();
+        assert_eq!(carried.meta().carried, Some(Carried { from: 4, until: 9 }));
+        let carried_again = carry_over((&carried, 9), (&broken, 10)).unwrap();
+        assert_eq!(carried_again.meta().carried, Some(Carried { from: 4, until: 9 }), "nothing is between 9 and 10");
+        let later = carry_over((&carried_again, 10), (&broken, 12)).unwrap();
+        assert_eq!(later.meta().carried, Some(Carried { from: 4, until: 12 }));
         assert_eq!((names(&carried_again), carried_again.meta().any_doubt()), (names(&carried), None));
-        assert_eq!(carry_over(&carried_again, &broken), Some(carried_again.clone()), "as often as it comes");
+        assert_eq!(
+            carry_over((&carried_again, 10), (&broken, 10)),
+            Some(carried_again.clone()),
+            "as often as it comes"
+        );
     }
 
     #[test]
@@ -77,8 +90,8 @@ mod tests {
         let doubt = Some("a.yaml cannot be read".to_owned());
         let broken = input(&[("Service", "a")], SnapshotMeta { doubt, ..SnapshotMeta::default() });
         let whole = input(&[], SnapshotMeta::default());
-        assert_eq!(carry_over(&broken, &whole), None);
-        assert_eq!(carry_over(&broken, &broken), None);
-        assert!(carry_over(&whole, &broken).is_some());
+        assert_eq!(carry_over((&broken, 1), (&whole, 2)), None);
+        assert_eq!(carry_over((&broken, 1), (&broken, 2)), None);
+        assert!(carry_over((&whole, 1), (&broken, 2)).is_some());
     }
 }

@@ -45,6 +45,23 @@ pub struct ClusterFacts {
     pub trust_domains: BTreeMap<Name, Name>,
 }
 
+/// Where that was taken from which could not be read of an input: see [`carry_over`](crate::carry_over).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Carried {
+    /// The version that had it last.
+    pub from: u64,
+    /// The version that lacked it first. What was there in between is not known.
+    pub until: u64,
+}
+
+impl Carried {
+    /// Whether a version is one of those of which nothing is known.
+    pub fn misses(self, version: u64) -> bool {
+        self.from < version && version < self.until
+    }
+}
+
 /// What belongs to a snapshot as a whole; part of its digest, so that a new field needs a new protocol version: a peer that
 /// does not know it would never find the digest that it was told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +81,12 @@ pub struct SnapshotMeta {
     /// by it that an output was made from an older picture than what it has in force, whichever server made either.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub basis: BTreeMap<Name, u64>,
+    /// In an input as a server uses it: where that comes from which could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carried: Option<Carried>,
+    /// In an output: the same of the inputs that it was made from.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub carried_inputs: BTreeMap<Name, Carried>,
     /// Facts of the cluster.
     pub facts: ClusterFacts,
 }

@@ -69,12 +69,13 @@ pub fn is_doubtful(before: &Snapshot, output: &Snapshot) -> bool {
     !meta.doubts.is_empty() || meta.any_doubt().is_some() || outdated(before.meta(), meta).next().is_some()
 }
 
-/// The clusters whose input is older in an output than in what is in force, with both versions. One that an output does not
-/// speak of at all is registered no more, or nobody waits for it.
+/// The clusters of which less had a part in an output than in what is in force, with the version that had and the newest one. One
+/// that an output does not speak of at all is registered no more, or nobody waits for it.
 fn outdated<'a>(before: &'a SnapshotMeta, output: &'a SnapshotMeta) -> impl Iterator<Item = (&'a Name, u64, u64)> {
     before.basis.iter().filter_map(|(name, newest)| {
-        let found = output.basis.get(name).filter(|found| *found < newest)?;
-        Some((name, *found, *newest))
+        let carried = output.carried_inputs.get(name).filter(|carried| carried.misses(*newest));
+        let older = output.basis.get(name).filter(|found| *found < newest);
+        Some((name, carried.map(|carried| carried.from).or(older.copied())?, *newest))
     })
 }
 
@@ -125,7 +126,9 @@ impl<'a> Doubts<'a> {
             self.everything.is_some() || self.stated.contains_key(name) || self.outdated.contains_key(name)
         };
         let newer = |(name, newest): &(&Name, &u64)| {
-            is_doubtful(name) && output.basis.get(*name).is_none_or(|found| found < newest)
+            // What is carried over may be older than the input that it is carried over to.
+            self.outdated.contains_key(*name)
+                || (is_doubtful(name) && output.basis.get(*name).is_none_or(|found| found < newest))
         };
         let kept: Vec<_> = before.basis.iter().filter(newer).collect();
         if kept.is_empty() {
@@ -155,7 +158,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::DEPENDS_ON;
+    use crate::{Carried, DEPENDS_ON};
 
     const CLUSTERS: [&str; 4] = ["a", "b", "c", "own"];
 
@@ -271,6 +274,33 @@ mod tests {
         // It has heard of it, and nothing else has changed.
         let current = made_from(&[(2, 2, &[0, 1]), (3, 1, &[1]), (5, 0, &[])], &[("a", 9), ("b", 6)]);
         assert_eq!(freeze(&expected, &current, &own), Frozen { in_force: current, kept: BTreeMap::new() });
+    }
+
+    /// Version 9 of `a` had a part in what is in force; a server that has not heard of it took what it could not read of version 12
+    /// from version 8.
+    #[test]
+    fn what_is_carried_over_from_an_older_input_takes_nothing_away() {
+        let own = Name::from("own");
+        let before = made_from(&[(1, 0, &[0]), (2, 0, &[])], &[("a", 9)]);
+        let carried = |from: u64, until: u64, version: u64| {
+            let mut output = made_from(&[(1, 1, &[0]), (2, 1, &[])], &[("a", version)]);
+            let carried_inputs = [("a".into(), Carried { from, until })].into();
+            output.set_meta(SnapshotMeta { carried_inputs, ..output.meta().clone() });
+            output
+        };
+        let content = |frozen: &Frozen| -> Vec<String> {
+            frozen.in_force.sorted().iter().map(|object| object.annotation("content").unwrap().to_owned()).collect()
+        };
+        let frozen = freeze(&before, &carried(8, 12, 12), &own);
+        assert_eq!(content(&frozen), ["0", "1"]);
+        let again = freeze(&frozen.in_force, &carried(8, 12, 13), &own);
+        assert_eq!(content(&again), ["0", "1"], "for as long as that is so");
+        // What is carried over is as new, or was in force already.
+        for (from, until, version) in [(9, 12, 12), (7, 9, 10)] {
+            assert_eq!(content(&freeze(&before, &carried(from, until, version), &own)), ["1", "1"]);
+        }
+        let read = made_from(&[(1, 1, &[0]), (2, 1, &[])], &[("a", 14)]);
+        assert_eq!(freeze(&again.in_force, &read, &own), Frozen { in_force: read, kept: BTreeMap::new() });
     }
 
     /// What two clusters give is in force because of one of them, which then is away; the other one is behind afterwards.

@@ -23,7 +23,7 @@ mod snapshot;
 
 pub use canonical::{canonical_json, to_yaml};
 pub use carry_over::carry_over;
-pub use completeness::{ClusterFacts, Completeness, SnapshotMeta};
+pub use completeness::{Carried, ClusterFacts, Completeness, SnapshotMeta};
 pub use delta::Delta;
 pub use doubt::{ClusterDoubt, DEPENDS_ON, depend_on, depends_on};
 pub use fleet::{ClusterSettings, Fleet, FleetSettings};
