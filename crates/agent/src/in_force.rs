@@ -76,11 +76,15 @@ impl InForce {
         let is_known = self.was_read || is_new || (self.snapshot.is_some() && desired == Some(known.digest()));
         let mut meta = known.meta().clone();
         for (name, recorded) in &all.meta().basis {
-            let newest = meta.basis.entry(name.clone()).or_insert(*recorded);
-            *newest = (*newest).max(*recorded);
+            if meta.basis.get(name).is_none_or(|newest| newest < recorded) {
+                meta.set_basis(name, *recorded, None);
+            }
         }
         if is_known {
             known.iter().for_each(|object| drop(all.insert(Arc::clone(object))));
+        } else {
+            // It is not on record.
+            meta.carried_inputs.clear();
         }
         all.set_meta(meta);
         self.snapshot = Some(Arc::new(all));

@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn outputs_say_what_their_inputs_were_completed_from() {
         let Picture { mut inputs, mut versions, .. } = picture();
-        let carried = Carried { from: 2, until: 4 };
+        let carried = Carried { from: 2, until: 4, objects: Snapshot::default().digest() };
         let mut input = Snapshot::default();
         input.set_meta(SnapshotMeta { carried: Some(carried), ..SnapshotMeta::default() });
         for (name, input) in [("one", Arc::new(input)), ("two", Arc::default())] {

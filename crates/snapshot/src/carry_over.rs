@@ -22,20 +22,24 @@ pub fn carry_over((before, earlier): (&Snapshot, u64), (input, version): (&Snaps
         .iter()
         .map(|(gvk, state)| (gvk.clone(), stale(gvk).unwrap_or_else(|| state.clone())))
         .collect();
-    let mut carried = input.clone();
+    let (mut completed, mut carried) = (input.clone(), Snapshot::default());
     for object in before.iter().filter(|object| input.get(object.key()).is_none()) {
         let gvk = &object.key().gvk;
         if let Some(stale) = stale(gvk) {
             completeness.entry(gvk.clone()).or_insert(stale);
+            completed.insert(Arc::clone(object));
             carried.insert(Arc::clone(object));
         }
     }
-    let from = before.meta().carried.map_or(earlier, |carried| carried.from);
+    let known = before.meta().carried;
     let follows = version <= earlier.saturating_add(1);
-    let until = before.meta().carried.filter(|_| follows).map_or(version, |carried| carried.until);
-    let carried_from = Some(Carried { from, until });
-    carried.set_meta(SnapshotMeta { completeness, doubt: None, carried: carried_from, ..meta.clone() });
-    Some(carried)
+    let carried = Carried {
+        from: known.map_or(earlier, |known| known.from),
+        until: known.filter(|_| follows).map_or(version, |known| known.until),
+        objects: carried.digest(),
+    };
+    completed.set_meta(SnapshotMeta { completeness, doubt: None, carried: Some(carried), ..meta.clone() });
+    Some(completed)
 }
 
 #[cfg(test)]
@@ -72,12 +76,16 @@ mod tests {
 
         let doubt = Some("a.yaml cannot be read".to_owned());
         let broken = input(&[], SnapshotMeta { doubt, ..SnapshotMeta::default() });
-        assert_eq!(carried.meta().carried, Some(Carried { from: 4, until: 9 }));
+        let of = |input: &Snapshot| input.meta().carried.map(|carried| (carried.from, carried.until));
+        assert_eq!(of(&carried), Some((4, 9)));
         let carried_again = carry_over((&carried, 9), (&broken, 10)).unwrap();
-        assert_eq!(carried_again.meta().carried, Some(Carried { from: 4, until: 9 }), "nothing is between 9 and 10");
-        let later = carry_over((&carried_again, 10), (&broken, 12)).unwrap();
-        assert_eq!(later.meta().carried, Some(Carried { from: 4, until: 12 }));
         assert_eq!((names(&carried_again), carried_again.meta().any_doubt()), (names(&carried), None));
+        assert_eq!(of(&carried_again), Some((4, 9)), "nothing is between 9 and 10");
+        let later = carry_over((&carried_again, 10), (&broken, 12)).unwrap();
+        assert_eq!(of(&later), Some((4, 12)));
+        let objects = |input: &Snapshot| input.meta().carried.map(|carried| carried.objects);
+        assert_eq!(objects(&later), objects(&carried_again), "the same as before");
+        assert_ne!(objects(&carried_again), objects(&carried), "more than before");
         assert_eq!(
             carry_over((&carried_again, 10), (&broken, 10)),
             Some(carried_again.clone()),

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterDoubt, Gvk, Name};
+use crate::{ClusterDoubt, ContentHash, Gvk, Name};
 
 /// Whether everything of one kind in a cluster is known. Absence of an object means something only when its kind is
 /// [`Synced`](Completeness::Synced).
@@ -53,6 +53,8 @@ pub struct Carried {
     pub from: u64,
     /// The version that lacked it first. What was there in between is not known.
     pub until: u64,
+    /// The digest of what was taken.
+    pub objects: ContentHash,
 }
 
 impl Carried {
@@ -92,6 +94,13 @@ pub struct SnapshotMeta {
 }
 
 impl SnapshotMeta {
+    /// Notes that an input had a part in this output in that version, with what was carried over to it.
+    pub fn set_basis(&mut self, cluster: &Name, version: u64, carried: Option<Carried>) {
+        self.basis.insert(cluster.clone(), version);
+        self.carried_inputs.remove(cluster);
+        self.carried_inputs.extend(carried.map(|carried| (cluster.clone(), carried)));
+    }
+
     /// Why absence of an object of this kind does not mean that it does not exist; `None` when it does mean that.
     pub fn doubt_about(&self, gvk: &Gvk) -> Option<&str> {
         self.doubt.as_deref().or_else(|| self.completeness.get(gvk)?.doubt())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::{ClusterDoubt, Name, Object, ObjectKey, Snapshot, SnapshotMeta, depend_on, depends_on};
+use crate::{Carried, ClusterDoubt, Name, Object, ObjectKey, Snapshot, SnapshotMeta, depend_on, depends_on};
 
 /// What is in force after an output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,10 +70,13 @@ pub fn is_doubtful(before: &Snapshot, output: &Snapshot) -> bool {
 }
 
 /// The clusters of which less had a part in an output than in what is in force, with the version that had and the newest one. One
-/// that an output does not speak of at all is registered no more, or nobody waits for it.
+/// that an output does not speak of at all is registered no more, or nobody waits for it. If the same was carried over to what is in
+/// force, nothing of it was missed.
 fn outdated<'a>(before: &'a SnapshotMeta, output: &'a SnapshotMeta) -> impl Iterator<Item = (&'a Name, u64, u64)> {
     before.basis.iter().filter_map(|(name, newest)| {
-        let carried = output.carried_inputs.get(name).filter(|carried| carried.misses(*newest));
+        let is_known =
+            |carried: &Carried| before.carried_inputs.get(name).is_some_and(|known| known.objects == carried.objects);
+        let carried = output.carried_inputs.get(name).filter(|carried| carried.misses(*newest) && !is_known(carried));
         let older = output.basis.get(name).filter(|found| *found < newest);
         Some((name, carried.map(|carried| carried.from).or(older.copied())?, *newest))
     })
@@ -130,12 +133,12 @@ impl<'a> Doubts<'a> {
             self.outdated.contains_key(*name)
                 || (is_doubtful(name) && output.basis.get(*name).is_none_or(|found| found < newest))
         };
-        let kept: Vec<_> = before.basis.iter().filter(newer).collect();
-        if kept.is_empty() {
-            return None;
-        }
+        let mut kept = before.basis.iter().filter(newer).peekable();
+        kept.peek()?;
         let mut meta = output.clone();
-        meta.basis.extend(kept.into_iter().map(|(name, newest)| (name.clone(), *newest)));
+        for (name, newest) in kept {
+            meta.set_basis(name, *newest, before.carried_inputs.get(name).copied());
+        }
         Some(meta)
     }
 }
@@ -158,7 +161,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Carried, DEPENDS_ON};
+    use crate::{ContentHash, DEPENDS_ON};
 
     const CLUSTERS: [&str; 4] = ["a", "b", "c", "own"];
 
@@ -282,22 +285,34 @@ mod tests {
     fn what_is_carried_over_from_an_older_input_takes_nothing_away() {
         let own = Name::from("own");
         let before = made_from(&[(1, 0, &[0]), (2, 0, &[])], &[("a", 9)]);
-        let carried = |from: u64, until: u64, version: u64| {
-            let mut output = made_from(&[(1, 1, &[0]), (2, 1, &[])], &[("a", version)]);
-            let carried_inputs = [("a".into(), Carried { from, until })].into();
+        let carried = |content: u8, (from, until, version): (u64, u64, u64)| {
+            let mut output = made_from(&[(1, content, &[0]), (2, content, &[])], &[("a", version)]);
+            let objects = ContentHash::of(&from.to_be_bytes());
+            let carried_inputs = [("a".into(), Carried { from, until, objects })].into();
             output.set_meta(SnapshotMeta { carried_inputs, ..output.meta().clone() });
             output
         };
         let content = |frozen: &Frozen| -> Vec<String> {
             frozen.in_force.sorted().iter().map(|object| object.annotation("content").unwrap().to_owned()).collect()
         };
-        let frozen = freeze(&before, &carried(8, 12, 12), &own);
+        let frozen = freeze(&before, &carried(1, (8, 12, 12)), &own);
         assert_eq!(content(&frozen), ["0", "1"]);
-        let again = freeze(&frozen.in_force, &carried(8, 12, 13), &own);
+        let again = freeze(&frozen.in_force, &carried(1, (8, 12, 13)), &own);
         assert_eq!(content(&again), ["0", "1"], "for as long as that is so");
         // What is carried over is as new, or was in force already.
-        for (from, until, version) in [(9, 12, 12), (7, 9, 10)] {
-            assert_eq!(content(&freeze(&before, &carried(from, until, version), &own)), ["1", "1"]);
+        for versions in [(9, 12, 12), (7, 9, 10)] {
+            assert_eq!(content(&freeze(&before, &carried(1, versions), &own)), ["1", "1"]);
+        }
+        // The agent of `a` comes to another server, over the same broken file.
+        let known = freeze(&before, &carried(1, (9, 12, 12)), &own).in_force;
+        let older = freeze(&known, &carried(2, (8, 20, 20)), &own);
+        assert_eq!(content(&older), ["1", "2"]);
+        for known in [known, older.in_force] {
+            assert_eq!(
+                content(&freeze(&known, &carried(3, (9, 21, 21)), &own)),
+                ["3", "3"],
+                "the same was carried over"
+            );
         }
         let read = made_from(&[(1, 1, &[0]), (2, 1, &[])], &[("a", 14)]);
         assert_eq!(freeze(&again.in_force, &read, &own), Frozen { in_force: read, kept: BTreeMap::new() });

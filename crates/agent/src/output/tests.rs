@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use meshrelay_cluster::{Applied, ClusterView, Surplus};
-use meshrelay_snapshot::{ClusterDoubt, ContentHash, DEPENDS_ON, Name, Object, ObjectKey, Snapshot, SnapshotMeta};
+use meshrelay_snapshot::{
+    Carried, ClusterDoubt, ContentHash, DEPENDS_ON, Name, Object, ObjectKey, Snapshot, SnapshotMeta,
+};
 use serde_json::json;
 
 use super::*;
@@ -206,6 +208,24 @@ async fn an_output_on_disk_that_is_not_what_was_applied_last_is_not_applied_agai
         outputs.apply(output(5, &["a=1"], made_from(5))).await;
         assert_eq!((cluster.has(), outputs.status.borrow().waiting.clone()), (vec!["a=1".to_owned()], None));
     }
+}
+
+/// West was read in full in version 6, which this disk missed, and which a server missed.
+#[tokio::test(start_paused = true)]
+async fn what_was_carried_over_to_an_output_on_disk_does_not_count_for_what_was_applied_since() {
+    let (cluster, folder, other) = (Fake::new(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let carried = |west: u64| {
+        let carried = Carried { from: 3, until: west, objects: Snapshot::new().digest() };
+        SnapshotMeta { carried_inputs: [("west".into(), carried)].into(), ..made_from(west) }
+    };
+    outputs(folder.path(), &cluster).await.apply(output(1, &["a"], carried(5))).await;
+    outputs(other.path(), &cluster).await.apply(output(2, &["a", "west-b"], made_from(6))).await;
+    let (outputs, _) = restarted(folder.path(), &cluster).await;
+    let report = outputs.apply(output(3, &["a"], carried(7))).await;
+    assert!(report.results[0].message.contains("version 3 of the input of cluster west"), "{report:?}");
+    assert_eq!(cluster.has(), ["a", "west-b"]);
+    outputs.apply(output(4, &["a"], made_from(8))).await;
+    assert_eq!(cluster.has(), ["a"]);
 }
 
 #[tokio::test(start_paused = true)]
