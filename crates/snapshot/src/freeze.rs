@@ -78,7 +78,7 @@ fn outdated<'a>(before: &'a SnapshotMeta, output: &'a SnapshotMeta) -> impl Iter
             |carried: &Carried| before.carried_inputs.get(name).is_some_and(|known| known.objects == carried.objects);
         let carried = output.carried_inputs.get(name).filter(|carried| carried.misses(*newest) && !is_known(carried));
         let older = output.basis.get(name).filter(|found| *found < newest);
-        Some((name, carried.map(|carried| carried.from).or(older.copied())?, *newest))
+        Some((name, carried.map(|carried| carried.from).or_else(|| older.copied())?, *newest))
     })
 }
 

@@ -117,6 +117,11 @@ impl Topology {
         })
     }
 
+    /// Where settings are without which others would be in force, so that anything could be seen by anybody.
+    pub(crate) fn of_contested(&self) -> &Taken {
+        &self.contested
+    }
+
     /// The workspaces that see an object: its owner and those that it is shared with, by name.
     pub(crate) fn viewers<T>(
         &self,
@@ -125,8 +130,7 @@ impl Topology {
         object: &Input<T>,
         owner: &Workspace,
     ) -> Vec<Viewer> {
-        // Without settings that others wait behind, anything could be seen by anybody.
-        take_all(&self.contested);
+        take_all(self.of_contested());
         let mut viewers = vec![Viewer::new(owner)];
         let importers = self.sharing.importers(kind, cluster, &object.object, &owner.name);
         viewers.extend(importers.filter_map(|name| self.workspaces.get(name)).map(Viewer::new));
@@ -142,7 +146,7 @@ impl Topology {
         object: &'a Input<T>,
         owner: &Workspace,
     ) -> impl Iterator<Item = &'a Name> {
-        take_all(&self.contested);
+        take_all(self.of_contested());
         self.sharing.importers(kind, cluster, &object.object, &owner.name)
     }
 

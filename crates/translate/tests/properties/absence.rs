@@ -243,6 +243,32 @@ fn what_is_asked_elsewhere_depends_on_the_settings_that_do_not_federate_it() {
     assert_eq!(unexplained(&translator, &fleet, &complete, &Away::Whole(vec!["c2"])), None);
 }
 
+/// The settings in force, of c1, share nothing with workspace b, and those that wait behind them share all.
+#[test]
+fn what_sidecars_are_not_told_of_depends_on_the_settings_that_do_not_share_it() {
+    let mut fleet = larger();
+    let sharing = |with: Value| json!({"importFrom": with, "exportTo": with});
+    let all = json!([{"workspaces": [{"name": "*"}]}]);
+    let mut trimmed = sharing(all.clone());
+    trimmed["options"] = json!({"serviceIsolation": {"enabled": true, "trimProxyConfig": true}});
+    let pods = json!({"metadata": {"labels": {"app": "x"}}, "spec": {"serviceAccountName": "x"}});
+    let admin = "admin.gloo.solo.io/v2";
+    for (cluster, object) in [
+        ("c1", object(admin, "WorkspaceSettings", "a", "x", sharing(json!([])))),
+        ("c2", object(admin, "WorkspaceSettings", "a", "x", sharing(all))),
+        ("c2", object(admin, "WorkspaceSettings", "b", "x", trimmed)),
+        ("c2", object("apps/v1", "Deployment", "b", "x", json!({"template": pods}))),
+    ] {
+        apply(&mut fleet, &Edit::Put(cluster, object));
+    }
+    let mut translator = Translator::new(Options::default());
+    let complete = translator.translate(&forwards(&fleet)).outputs;
+    let is_sidecar = |object: &&Arc<Object>| *object.key().gvk.kind == *"Sidecar";
+    let mut sidecars = complete["c2"].iter().filter(is_sidecar).peekable();
+    assert!(sidecars.peek().is_some() && sidecars.all(|sidecar| depends(sidecar, "c2", "c1")));
+    assert_eq!(unexplained(&translator, &fleet, &complete, &Away::Whole(vec!["c1"])), None);
+}
+
 /// The same few fleets each time; `PROPTEST_CASES` asks for so many others.
 fn config() -> ProptestConfig {
     let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());

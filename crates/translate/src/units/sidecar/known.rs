@@ -97,7 +97,7 @@ impl Item {
 }
 
 impl Hosts {
-    /// Of some items. Without what keeps others from hosts there could be more.
+    /// Of some items. Without what keeps others from hosts, or settings out of force, there could be more.
     fn of<'a>(items: impl Iterator<Item = &'a Item>, of_contested: &Taken) -> Shared<Self> {
         let mut all = Self { reads: Arc::clone(of_contested), ..Self::default() };
         for item in items {
@@ -135,7 +135,7 @@ impl Fleet<'_> {
         self.add_services(&mut items);
         self.add_mesh_hosts(&mut items);
         self.add_external_services(&mut items);
-        let of_contested = self.hosts.of_contested();
+        let of_contested = together([&self.hosts.of_contested(), self.model.of_contested()]);
         let mut asked = self.asked();
         for (workspace, items) in items {
             let policies: Vec<_> = self.book.of(&workspace).iter().filter(|policy| policy.includes(notes)).collect();
