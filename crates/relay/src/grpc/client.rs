@@ -14,7 +14,8 @@ use super::status::end_of;
 use super::{Call, Issued, Registration, Traffic, Transport, proto};
 use crate::wire::{Hello, codec};
 use crate::{
-    ApplyReport, Direction, End, Held, Limits, Memory, Received, Receiver, Sender, Sent, Session, Setup, Timing,
+    ApplyReport, Direction, End, Held, Limits, Memory, Received, Receiver, Refusal, RefusalReason, Sender, Sent,
+    Session, Setup, Timing,
 };
 use proto::relay_client::RelayClient;
 
@@ -95,7 +96,8 @@ impl Client {
     /// Pushes the newest of `inputs` until the stream ends or `stop` is cancelled.
     ///
     /// `memory` is what the stream before left; it is kept up to date. [`Sent::Given`] tells of a version before
-    /// anything of it is sent, and `memory` has counted it by then.
+    /// anything of it is sent, and `memory` has counted it by then. After a refusal because the cluster is not registered, what
+    /// was given counts for nothing.
     pub async fn push(
         &self,
         server: impl Transport,
@@ -113,7 +115,13 @@ impl Client {
             on_event(event);
         };
         let feed = |session: &mut Sender, now, target| session.set_target(now, target);
-        self.run(Direction::Push, server, session, inputs, stop, feed, on_event).await
+        let end = self.run(Direction::Push, server, session, inputs, stop, feed, on_event).await;
+        if let End::Refused(Refusal { reason: RefusalReason::Deregistered | RefusalReason::UnknownCluster, .. }) = &end
+        {
+            // Servers that knew it take nothing from before, though another one may find it in the store.
+            memory.versions.outdate();
+        }
+        end
     }
 
     /// Pulls versions into `held` and sends the newest of `reports` until the stream ends or `stop` is cancelled.

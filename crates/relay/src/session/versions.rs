@@ -28,6 +28,11 @@ impl Versions {
         self.floor = self.floor.max(floor.min(Self::MAX));
     }
 
+    /// The last version that was given counts for nothing any more: a receiver that holds it gets a new one.
+    pub(crate) fn outdate(&mut self) {
+        self.last = self.last.saturating_add(1).min(Self::MAX);
+    }
+
     /// The last version that was given.
     pub fn last(self) -> u64 {
         self.last

@@ -5,7 +5,8 @@ use std::time::Duration;
 use meshrelay_relay::grpc::{Applier, Client, Connection, Connections, Notice, Progress, Reconnect};
 use meshrelay_relay::wire::{Frame, HeldClaim, Hello, codec};
 use meshrelay_relay::{
-    ApplyReport, Direction, End, Held, Limits, Memory, Refusal, RefusalReason, Timing, Versions, generated as proto,
+    ApplyReport, Direction, End, Held, Limits, Memory, Refusal, RefusalReason, Sent, Timing, Versions,
+    generated as proto,
 };
 use meshrelay_snapshot::Snapshot;
 use parking_lot::Mutex;
@@ -81,19 +82,26 @@ async fn a_deregistered_cluster_and_a_draining_server_end_streams_with_the_reaso
     let (mut memory, stop) = (Memory::default(), CancellationToken::new());
     let refusal = Refusal::new(RefusalReason::Deregistered, "cluster east is no longer registered");
     let ending = async {
-        server.hub.wait_input("east", &snapshot(3, 50)).await;
+        let held = server.hub.wait_input("east", &snapshot(3, 50)).await;
         server.handle.disconnect("east", &refusal);
+        held
     };
     let push = agent.push(channel(server.address), &mut inputs, &mut memory, &stop, |_| {});
-    let end = patient("the end", async { tokio::join!(push, ending) }).await.0;
+    let (end, before) = patient("the end", async { tokio::join!(push, ending) }).await;
     assert_eq!(end, End::Refused(refusal));
 
+    let (given, mut versions) = watch::channel(0);
     let ending = async {
-        server.hub.wait_connects(2).await;
+        let newer = versions.wait_for(|version| *version > before.version());
+        assert!(newer.await.is_ok(), "what it gave before it was deregistered counts for nothing");
         server.handle.drain("this replica stops");
     };
-    let push = agent.push(channel(server.address), &mut inputs, &mut memory, &stop, |_| {});
-    let end = patient("the end", async { tokio::join!(push, ending) }).await.0;
+    let push = agent.push(channel(server.address), &mut inputs, &mut memory, &stop, |event| {
+        if let Sent::Given(version) = event {
+            given.send_replace(version);
+        }
+    });
+    let (end, ()) = patient("the end", async { tokio::join!(push, ending) }).await;
     assert_eq!(end, End::Drained("this replica stops".to_owned()));
     let end = patient("a refusal", agent.push(channel(server.address), &mut inputs, &mut memory, &stop, |_| {})).await;
     assert!(
