@@ -39,6 +39,8 @@ fn agents_behind_a_balancer_spread_over_replicas_that_come_and_go_and_nothing_di
     let mut redis = Redis::start(&[]);
     let a = replica(&fleet, "server", &redis, fleet.any_port(), &[]);
     copy(&fleet.state("server"), &fleet.state("server2"));
+    // The other one will be killed: nobody leads for a while if it does.
+    a.endpoints.wait_for_metric("meshrelay_leader", |leads| leads == 1.0);
     let mut b = replica(&fleet, "server2", &redis, fleet.any_port(), &[]);
     let balancer = Proxy::to_any(&[a.relay, b.relay]);
     let _agents = WORKLOAD_CLUSTERS.map(|cluster| {
@@ -71,11 +73,12 @@ fn agents_behind_a_balancer_spread_over_replicas_that_come_and_go_and_nothing_di
         let status = b.endpoints.status();
         let told = |replica: &Value| replica["clusters"].as_object().is_some_and(|clusters| clusters.len() == 1);
         let replicas = status["replicas"].as_object().unwrap();
-        if replicas.len() == 2 && replicas.values().all(told) { Ok(status) } else { Err(status.to_string()) }
+        let all_told = replicas.len() == 2 && replicas.values().all(told);
+        if all_told && status["ledBy"].is_string() { Ok(status) } else { Err(status.to_string()) }
     });
     assert_eq!(status["store"]["connected"], true);
     let leaders = [&a, &b].map(|server| server.endpoints.metric("meshrelay_leader").unwrap());
-    assert_eq!(leaders, [1.0, 0.0], "the other one was dead");
+    assert_eq!(leaders, [1.0, 0.0], "it has led since before there was another one");
     assert!(status["ledBy"].as_str().is_some_and(|name| name.starts_with("server-")), "{}", status["ledBy"]);
     let table = fleet.programs().meshctl(&["get", "clusters", "--server", &b.endpoints.url()]).stdout;
     let row = |cluster: &str| {

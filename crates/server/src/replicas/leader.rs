@@ -120,7 +120,6 @@ impl Leader {
 
     /// Waits until the store is to be asked, and asks.
     async fn step(&self, holding: &mut Holding, health: &mut watch::Receiver<meshrelay_store::Health>) {
-        health.mark_unchanged();
         loop {
             tokio::select! {
                 biased;
@@ -130,6 +129,8 @@ impl Leader {
                 changed = health.changed() => if changed.is_ok() && health.borrow_and_update().is_connected() { break },
             }
         }
+        // What changes from here on may be later than the answer.
+        health.mark_unchanged();
         let asked_at = self.now();
         let ask = self.store.acquire_lease(LEASE, &self.replica, self.ttl);
         tokio::pin!(ask);
@@ -183,7 +184,7 @@ impl Leader {
 
 #[cfg(test)]
 mod tests {
-    use meshrelay_store::MemoryStore;
+    use meshrelay_store::{Answer, Health, Layer, MemoryStore, Reach, SnapshotStore as _, StoreError};
 
     use super::*;
     use crate::replicas::testing::{StoreWithFaults, hub};
@@ -278,5 +279,37 @@ mod tests {
         faulty.hang(false);
         b.stop.cancel();
         a.wait(true).await;
+    }
+    /// A store that is reached while it is asked for the first time, too late for the answer.
+    #[derive(Debug)]
+    struct Late(MemoryStore, watch::Sender<Health>);
+
+    impl Layer for Late {
+        async fn call<'a, T: Send + 'a>(
+            &'a self,
+            call: impl FnOnce(MemoryStore) -> Answer<'a, T> + Send + 'a,
+        ) -> Result<T, StoreError> {
+            if self.1.borrow().is_connected() {
+                return call(self.0.clone()).await;
+            }
+            self.1.send_replace(self.0.health().borrow().clone());
+            Err(StoreError::Unreachable { address: "test".to_owned(), reason: "not yet".to_owned() })
+        }
+
+        fn shown_health(&self) -> watch::Receiver<Health> {
+            self.1.subscribe()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_reached_while_it_is_asked_is_asked_again_at_once() {
+        let store = MemoryStore::default();
+        let error = StoreError::Unreachable { address: "test".to_owned(), reason: "not yet".to_owned() };
+        let away = Reach::Away { since: jiff::Timestamp::UNIX_EPOCH, error };
+        let health = Health { reach: away, ..store.health().borrow().clone() };
+        let begun = Instant::now();
+        let mut a = start("a", Arc::new(Late(store, watch::Sender::new(health))), TTL);
+        a.wait(true).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO, "it was not waited for the next time");
     }
 }
